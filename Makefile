@@ -1,0 +1,29 @@
+# Two commands: `make run` carries out the study, `make test` checks the code. Both install what they need into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+JUPYTER := $(BIN)/python -m jupyter
+
+.PHONY: env run test lab clean
+
+env: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks,dev]'
+	touch $@
+
+# Every notebook, top to bottom; executed copies in data/executed, figures and tables in figures.
+run: env
+	$(JUPYTER) nbconvert --to notebook --execute --output-dir data/executed notebooks/*.ipynb
+
+test: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+lab: env
+	$(JUPYTER) lab --ip=127.0.0.1 notebooks
+
+# The demo's store, its runs and what was drawn; other corpora and their ledgers stay.
+clean:
+	rm -rf data/demo data/runs/demo data/executed figures/*.pdf figures/*.svg figures/*.png figures/*.tex figures/*.csv

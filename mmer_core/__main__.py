@@ -1,0 +1,53 @@
+"""python -m mmer_core: the study without notebooks, for a terminal or a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import mmer_core as mc
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m mmer_core",
+        description="Carry out the study that a file declares; without --study that is data/study.toml, the demo.",
+        epilog="To use your own corpus, copy data/study.toml, set `corpus` in it, and name it with --study.",
+    )
+    parser.add_argument(
+        "--study", metavar="FILE", help="declaration of the study (default: $MMER_STUDY or data/study.toml)"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("demo", help="make the synthetic demo corpus in data/demo, or say that it is there")
+    run = commands.add_parser("run", help="train the runs that the ledger lacks, one process per core")
+    run.add_argument(
+        "--variants", nargs="+", metavar="NAME", default=["*"], help='only these, patterns allowed: "cross_*"'
+    )
+    commands.add_parser("status", help="runs done and missing, scores so far, hours spent")
+    export = commands.add_parser("export", help="write all figures and tables of the finished runs")
+    export.add_argument("--to", metavar="FOLDER", help="where to (default: figures/)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "demo":
+            print(mc.make_demo_corpus(mc.paths.root() / "data" / "demo"))
+            return 0
+        study = mc.open_study(options.study)
+        print(study)
+        if options.command == "run":
+            study.select(*options.variants).run()
+        if options.command == "export":
+            files = mc.tables.export(study, options.to)
+            print(f"{len(files)} files in {files[0].parent}\n{mc.tables.REMINDER}")
+        else:
+            print(study.status().to_string(index=False, float_format="{:.3f}".format))
+    except ValueError as error:  # CorpusError is one too: the message says all
+        print(f"mmer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmmer: interrupted; finished runs are kept, `run` goes on with the rest", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""The demo corpus: synthetic utterances in which the places that carry the label are known.
+
+Every modality of every utterance has exactly two loud segments at random places: a cue and a decoy, or two decoys.
+All patterns are rows of one Hadamard matrix, so cues and decoys are equally loud and orthogonal; which decoy sounds has
+nothing to do with the class. The rest is noise, and filler words. The label is shown in one of two ways.
+
+*By one cue.* Each class has a cue of its own in one modality (`Emotion.own`): excited and frustrated can be read, happy,
+surprise and neutral can be seen, angry and sad can be heard. The other two modalities hold decoys only.
+
+*By the conjunction of two.* Each class is a cell of a 3 x 3 table: its row is a cue in text, its column a cue in video,
+and (row + column) mod 3 a cue in audio. Any two of the three single out the class; one alone leaves two or three classes
+possible. Two modalities, drawn at random, hold their cue; the third holds decoys only.
+
+So each modality shows some utterances alone, each pair shows those of both and a third of the conjunctions, and only
+all three show everything: tri > bi > uni. `conjunction` says what share of the utterances needs the conjunction.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import hadamard
+
+from mmer_core.corpus import MODALITIES, Corpus, CorpusError, Fold, Size, open_store
+from mmer_core.store import digest, finish_store, new_store
+
+SCHEME = 1  # counts changes of what is generated: part of the name of the source
+FOLDS = 5
+NOTHING, CUE, DECOY = 0, 1, 2  # what planted_text, planted_video and planted_audio say of a time step
+
+
+class Emotion(NamedTuple):
+    """How one class shows."""
+
+    count: int  # utterances in IEMOCAP: the demo has the same shares
+    own: str  # the modality that shows it by one cue
+    row: int  # the cell of the table of conjunctions
+    column: int
+
+
+EMOTIONS = {
+    "angry": Emotion(1103, "audio", 2, 0),
+    "excited": Emotion(1041, "text", 0, 2),
+    "happy": Emotion(595, "video", 0, 1),
+    "sad": Emotion(1084, "audio", 1, 2),
+    "frustrated": Emotion(1849, "text", 2, 1),
+    "surprise": Emotion(107, "video", 2, 2),
+    "neutral": Emotion(1708, "video", 1, 0),
+}
+SIZES = {"text": Size(18, 16), "video": Size(16, 16), "audio": Size(48, 16)}
+SEGMENT = {"text": (1, 2), "video": (2, 3), "audio": (3, 6)}  # shortest and longest cue or decoy, in time steps
+SHORTEST = {"text": 5, "video": 7, "audio": 16}  # utterance, in time steps
+LOUDNESS = {"text": 1.0, "video": 1.0, "audio": 1.0}  # of cues and decoys, where noise has standard deviation:
+NOISE = {"text": 0.3, "video": 0.3, "audio": 0.3}
+AUDIO_SCALE = np.linspace(2, 0.5, 16)  # of the features, from the first to the last: as uneven as raw MFCC, but milder
+AUDIO_OFFSET = np.linspace(-3, 1, 16)
+GROUPS, DECOYS = 3, 4  # rows (or columns) of the table, and decoy patterns, in each modality
+
+WORDS = {  # in the order of the patterns: own cues, cues of the groups, decoys
+    "excited": "amazing awesome thrilled incredible",
+    "frustrated": "ridiculous annoying useless pointless",
+    "row 0": "nice good love smile",
+    "row 1": "quiet alone slow gone",
+    "row 2": "wrong stop never enough",
+    "decoy 0": "table kitchen window street",
+    "decoy 1": "thursday morning october tonight",
+    "decoy 2": "airport ticket suitcase train",
+    "decoy 3": "doctor letter lawyer office",
+}
+FILLER_WORDS = [
+    "i",
+    "you",
+    "the",
+    "a",
+    "to",
+    "it",
+    "and",
+    "that",
+    "of",
+    "in",
+    "is",
+    "we",
+    "he",
+    "she",
+    "they",
+    "me",
+    "my",
+    "your",
+    "this",
+    "so",
+    "what",
+    "do",
+    "was",
+    "have",
+    "not",
+    "be",
+    "on",
+    "for",
+    "with",
+    "just",
+    "know",
+    "like",
+    "think",
+    "well",
+    "go",
+    "get",
+    "right",
+    "about",
+    "at",
+    "there",
+    "then",
+    "when",
+    "how",
+    "up",
+    "out",
+    "if",
+    "can",
+    "had",
+    "as",
+    "all",
+    "one",
+    "some",
+    "were",
+]
+UNKNOWN_WORDS = ["uh", "um", "hm", "joey", "boise"]  # without a vector, as names and noises are in real embeddings
+
+
+def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, conjunction: float = 0.5) -> Corpus:
+    """Open the demo corpus at `path`, after making it if nothing is there.
+
+    Args:
+        path: folder of the store.
+        utterances: how many, 35 or more; a class has at least one for the test part of each fold.
+        seed: the same seed gives the same corpus on every machine.
+        conjunction: share of the utterances whose class only two modalities together tell, 0 to 1.
+
+    Raises:
+        ValueError: for settings out of range.
+        CorpusError: if something else is at `path`: no store, another source, or other settings.
+    """
+    if utterances < FOLDS * len(EMOTIONS) or not 0 <= conjunction <= 1:
+        raise ValueError(f"utterances are 35 or more, conjunction is a share; got {utterances!r} and {conjunction!r}")
+    path = Path(path).resolve()
+    source = f"demo scheme={SCHEME} utterances={utterances} seed={seed} conjunction={conjunction:g}"
+    if path.exists():
+        corpus = open_store(path)
+        if corpus.source != source:
+            raise CorpusError(path, f"a free place or the store of {source!r}", f"the store of {corpus.source!r}")
+        return corpus
+    rng = np.random.Generator(np.random.PCG64(seed))
+    label = np.repeat(np.arange(len(EMOTIONS)), class_counts(utterances))
+    deal = np.arange(utterances) % FOLDS  # along the sorted labels: every class in every part
+    order = rng.permutation(utterances)
+    label, deal = label[order], deal[order]
+    classes = list(EMOTIONS)
+    words, word_pattern, embedding = _dictionary(rng)
+    arrays = {"label": label.astype(np.int64), "embedding": embedding}
+    pair = rng.permutation(utterances) < round(conjunction * utterances)
+    silent = np.where(pair, rng.integers(3, size=utterances), -1)
+    for m, name in enumerate(MODALITIES.values()):
+        cue = [
+            cue_pattern(name, classes[c], pair=s >= 0) if s != m else None for c, s in zip(label, silent, strict=True)
+        ]
+        length, planted, pattern = _plant(rng, name, cue)
+        arrays |= {f"length_{name}": length, f"planted_{name}": planted}
+        if name == "text":
+            arrays["tokens"] = _transcribe(rng, length, pattern, word_pattern)
+        else:
+            arrays[name] = _record(rng, name, length, pattern)
+    with new_store(path) as folder:
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        text = arrays["embedding"][arrays["tokens"]]
+        finish_store(
+            folder,
+            [digest(label[i], text[i], arrays["video"][i], arrays["audio"][i]) for i in range(utterances)],
+            _folds(deal),
+            name="demo",
+            source=source,
+            synthetic=True,
+            classes=classes,
+            ids=[f"demo/{i:04d}" for i in range(utterances)],
+            words=words,
+            findings=[
+                "This corpus is synthetic: its numbers say nothing about people.",
+                f"{conjunction:.0%} of the utterances show their class only by the conjunction of two modalities.",
+            ],
+        )
+    return open_store(path)
+
+
+def class_counts(utterances: int) -> np.ndarray:
+    """Utterances of each class: the shares of IEMOCAP, rounded so that they add up, and at least one for each fold."""
+    share = np.array([e.count for e in EMOTIONS.values()], float)
+    counts = np.maximum(share / share.sum() * utterances, FOLDS)
+    exact, counts = counts, np.floor(counts).astype(int)
+    while (missing := utterances - counts.sum()) != 0:
+        step = int(np.sign(missing))
+        gap = np.where((step > 0) | (counts > FOLDS), step * (exact - counts), -np.inf)
+        counts[gap.argmax()] += step
+    return counts
+
+
+def patterns(modality: str) -> np.ndarray:
+    """The patterns of one modality, [own cues + 3 + 4, D] of +1 and -1: own cues, cues of the groups, decoys."""
+    signs = hadamard(SIZES[modality].dim)[1:]  # without the first row: all ones is what an offset looks like
+    return signs[: len(_own(modality)) + GROUPS + DECOYS].astype(float)
+
+
+def cue_pattern(modality: str, name: str, pair: bool) -> int | None:
+    """Which pattern of a modality is the cue of a class: in a conjunction, or alone (None: another modality shows it)."""
+    own, emotion = _own(modality), EMOTIONS[name]
+    if not pair:
+        return own.index(name) if name in own else None
+    group = {"text": emotion.row, "video": emotion.column, "audio": (emotion.row + emotion.column) % GROUPS}
+    return len(own) + group[modality]
+
+
+def _own(modality: str) -> list[str]:
+    return [name for name, e in EMOTIONS.items() if e.own == modality]
+
+
+def _plant(
+    rng: np.random.Generator, modality: str, cues: list[int | None]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lengths [N], what is planted where [N, T] uint8, and the pattern at each step [N, T] (-1: none)."""
+    steps, first_decoy = SIZES[modality].length, len(patterns(modality)) - DECOYS
+    length = np.minimum(rng.integers(SHORTEST[modality], 5 * steps // 4, len(cues)), steps)
+    planted, pattern = np.zeros((len(cues), steps), np.uint8), np.full((len(cues), steps), -1)
+    for i, cue in enumerate(cues):
+        kind, loud = [DECOY, DECOY], rng.integers(DECOYS, size=2) + first_decoy
+        if cue is not None:
+            k = rng.integers(2)
+            kind[k], loud[k] = CUE, cue
+        size = rng.integers(SEGMENT[modality][0], SEGMENT[modality][1] + 1, 2)
+        gap = np.sort(rng.integers(length[i] - size.sum() + 1, size=2))
+        for start, stop, what, which in zip(gap + [0, size[0]], gap + np.cumsum(size), kind, loud, strict=True):
+            planted[i, start:stop], pattern[i, start:stop] = what, which
+    return length, planted, pattern
+
+
+def _record(rng: np.random.Generator, modality: str, length: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+    """Features [N, T, D] float32: patterns and noise; audio on the uneven scales of raw MFCC; zero after the end."""
+    size = SIZES[modality]
+    x = NOISE[modality] * rng.standard_normal((len(length), *size))
+    x += LOUDNESS[modality] * np.vstack([patterns(modality), np.zeros(size.dim)])[pattern]  # -1: the last, nothing
+    if modality == "audio":
+        x = x * AUDIO_SCALE + AUDIO_OFFSET
+    return _exact(x * (np.arange(size.length) < length[:, None])[..., None])
+
+
+def _dictionary(rng: np.random.Generator) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Words, the pattern of each word (-1: filler, -2: padding), and their vectors [V, D] float32."""
+    signs, dim = patterns("text"), SIZES["text"].dim
+    words, pattern, vectors = [""], [-2], [np.zeros(dim)]
+    for i, group in enumerate(WORDS.values()):
+        for word in group.split():
+            flip = np.where(np.arange(dim) == rng.integers(dim), -1, 1)  # one sign: synonyms are alike, and as loud
+            words, pattern, vectors = [*words, word], [*pattern, i], [*vectors, LOUDNESS["text"] * signs[i] * flip]
+    for word in FILLER_WORDS:
+        words, pattern = [*words, word], [*pattern, -1]
+        vectors.append(NOISE["text"] * rng.standard_normal(dim) * (word not in UNKNOWN_WORDS))
+    return words, np.array(pattern), _exact(np.array(vectors))
+
+
+def _transcribe(
+    rng: np.random.Generator, length: np.ndarray, pattern: np.ndarray, word_pattern: np.ndarray
+) -> np.ndarray:
+    """Tokens [N, T] int32: a random word of the pattern at each step, and padding after the end."""
+    tokens = np.zeros(pattern.shape, np.int32)
+    for p in np.unique(word_pattern[1:]):
+        here = (pattern == p) & (np.arange(pattern.shape[1]) < length[:, None])
+        tokens[here] = rng.choice(np.flatnonzero(word_pattern == p), here.sum())
+    return tokens
+
+
+def _exact(x: np.ndarray) -> np.ndarray:
+    """Rounded to 1/256, so that the last bit of a machine's arithmetic does not show."""
+    return (np.round(x * 256) / 256).astype(np.float32)
+
+
+def _folds(deal: np.ndarray) -> dict[int, Fold]:
+    """Part k is the test part of fold k; the next one is dev, the other three are train."""
+    parts = [np.flatnonzero(deal == k) for k in range(FOLDS)]
+    return {
+        k + 1: Fold(
+            train=np.sort(np.concatenate([parts[(k + j) % FOLDS] for j in (2, 3, 4)])),
+            dev=parts[(k + 1) % FOLDS],
+            test=parts[k],
+        )
+        for k in range(FOLDS)
+    }

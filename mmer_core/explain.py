@@ -1,0 +1,80 @@
+"""What a trained network attends to: the attention weights of one utterance, with axes that do not claim too much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mmer_core.corpus import MODALITIES, Corpus
+from mmer_core.model import FusionModel
+from mmer_core.training import feed
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One side of an attention map."""
+
+    title: str
+    labels: list[str]  # one a position
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Attention of one block on one utterance: H heads, Q queries, K keys (only valid ones, if padding is masked)."""
+
+    block: str  # "t", or "a_t" (source_target)
+    weights: np.ndarray  # [H, Q, K], every row sums to 1
+    column_mean: np.ndarray  # [H, K]: mean over queries, the exact weight of each encoder state in the block's output
+    queries: Axis
+    keys: Axis
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The prediction for one utterance and the attention behind it."""
+
+    row: int
+    id: str
+    label: str
+    predicted: str
+    probability: np.ndarray  # [C]
+    maps: dict[str, AttentionMap]
+
+
+@torch.no_grad()
+def explain(model: FusionModel, corpus: Corpus, row: int, fold: int) -> Explanation:
+    """Run one utterance through a trained network and keep its attention weights.
+
+    Args:
+        row: of the corpus; take it from the test part of the fold that the network was trained on.
+        fold: whose statistics standardise the audio, where the variant does that.
+    """
+    model.eval()
+    out = model(**feed(model, corpus, np.array([row]), fold), keep_weights=True)
+    probability = out.logits.softmax(-1)[0].numpy()
+    axes = {m: axis(model, corpus, row, m) for m in model.variant.modalities}
+    maps = {}
+    for block, weights in out.weights.items():
+        keys, queries = axes[block[0]], axes[block[-1]]
+        weights = weights[0, :, : len(queries.labels), : len(keys.labels)].numpy()
+        mean = out.column_mean[block][0, :, : len(keys.labels)].numpy()
+        maps[block] = AttentionMap(block, weights, mean, queries, keys)
+    label, predicted = corpus.classes[corpus.label[row]], corpus.classes[int(probability.argmax())]
+    return Explanation(row, corpus.ids[row], label, predicted, probability, maps)
+
+
+def axis(model: FusionModel, corpus: Corpus, row: int, modality: str) -> Axis:
+    """What the positions of a modality are: words, frames, or slots that are no times at all."""
+    variant, name = model.variant, MODALITIES[modality]
+    length = int(corpus.lengths[name][row])
+    if modality == "t":
+        words = corpus.transcript(row)
+        pads = 0 if variant.mask_padding else corpus.sizes.text.length - length
+        return Axis("text (words)", words + ["·"] * pads)
+    slots = variant.time_slots(corpus.sizes)[modality]
+    if variant.convolution == "time-mixing":
+        return Axis(f"{name} slots (each mixes all frames)", [str(i + 1) for i in range(slots)])
+    slots = (length + 1) // 2 if variant.mask_padding else slots
+    return Axis(f"{name} (frames)", [str(2 * i + 1) for i in range(slots)])

@@ -1,0 +1,34 @@
+"""Reading corpora: every known format becomes a store, and every store a `Corpus`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmer_core.corpus import Corpus, CorpusError, open_store
+from mmer_core.formats.amh import import_amh
+from mmer_core.paths import root
+
+
+def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
+    """Open a corpus, whatever it is: a store in place, an AMH fold tree by way of a store.
+
+    Args:
+        path: a store, or a folder with fold01, fold02, .. in the AMH layout, of any sizes.
+        store: where the store of a fold tree is, or is to be, made; data/<name of the folder> by default. A store
+            that was made from the same tree before is opened as it is; delete it to import again.
+
+    Raises:
+        CorpusError: naming the file, what was expected and what was found. No half-written store is left.
+    """
+    path = Path(path).expanduser().resolve()
+    if (path / "corpus.json").is_file():
+        return open_store(path)
+    if not path.is_dir():
+        raise CorpusError(path, "a folder with a corpus", "a file" if path.exists() else "nothing")
+    store = Path(store).expanduser().resolve() if store else root() / "data" / path.name
+    if (store / "corpus.json").is_file():
+        corpus = open_store(store)
+        if corpus.source != str(path):
+            raise CorpusError(store, f"the store of {path}", f"one made from {corpus.source}; name another store")
+        return corpus
+    return import_amh(path, store)

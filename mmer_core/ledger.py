@@ -1,0 +1,158 @@
+"""The ledger: a folder with one immutable record per run, written whole or not at all.
+
+<ledger>/<variant>/fold<k>_seed<s>_<key>/
+    run.json             what the run was, its scores, confusion matrix and learning curve, and where it came from
+    predictions.npz      dev and test: utterance ids [N], labels [N], logits [N, C]
+    weights.safetensors  of the best epoch, under the published names
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from mmer_core.corpus import Corpus, CorpusError
+from mmer_core.metrics import confusion, scores
+from mmer_core.variant import Variant
+
+if TYPE_CHECKING:
+    from mmer_core.training import Protocol, Trained
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: all that decides its result, but the machine."""
+
+    fingerprint: str  # of the corpus
+    variant: Variant
+    fold: int
+    seed: int
+    protocol: Protocol
+
+    def identity(self) -> dict:
+        """Everything that makes this run another one than the next, as plain values."""
+        return {
+            "corpus": self.fingerprint,
+            "variant": self.variant.settings(),
+            "fold": self.fold,
+            "seed": self.seed,
+            "protocol": asdict(self.protocol),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        text = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    @property
+    def folder(self) -> str:
+        return f"{self.variant.name}/fold{self.fold}_seed{self.seed}_{self.key}"
+
+    def __str__(self) -> str:
+        return f"{self.variant.name} fold {self.fold} seed {self.seed}"
+
+
+class Record:
+    """One finished run on disk; predictions and weights are read when asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        try:
+            self.summary: dict = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            self.scores: dict[str, float] = self.summary["scores"]
+            self.curve: list[dict[str, float]] = self.summary["curve"]
+            self.confusion = np.array(self.summary["confusion"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = f"{type(error).__name__}: {error}; delete the folder to train this run again"
+            raise CorpusError(folder / "run.json", "the record of a run", found) from None
+
+    def predictions(self, part: str = "test") -> dict[str, np.ndarray]:
+        """ids [N], label [N], logits [N, C] of the part "dev" or "test", in the order of the fold."""
+        file = self.folder / "predictions.npz"
+        try:
+            with np.load(file, allow_pickle=False) as z:
+                return {what: z[f"{part}_{what}"] for what in ("ids", "label", "logits")}
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise CorpusError(file, f"predictions of the {part} part", str(error)) from None
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Weights of the best epoch under the published names."""
+        file = self.folder / "weights.safetensors"
+        try:
+            return load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise CorpusError(file, "the weights of a run", str(error)) from None
+
+
+class Ledger:
+    """The records of any number of studies, one folder a run."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder).expanduser().resolve()
+
+    def has(self, run: Run) -> bool:
+        return (self.folder / run.folder / "run.json").is_file()
+
+    def read(self, run: Run) -> Record:
+        """The record of a run; CorpusError if there is none or it is damaged."""
+        return Record(self.folder / run.folder)
+
+    def write(self, run: Run, corpus: Corpus, trained: Trained) -> Record:
+        """File a finished run. A record that is there already stays as it is."""
+        rows = corpus.folds[run.fold]
+        label, predicted = corpus.label[rows.test], trained.logits["test"].argmax(1)
+        classes = len(corpus.classes)
+        summary = {
+            "run": run.identity(),
+            "variant": run.variant.name,
+            "scores": scores(label, predicted, classes),
+            "best_epoch": trained.best_epoch,
+            "dev_accuracy": trained.curve[trained.best_epoch - 1]["dev_accuracy"],
+            "parameters": trained.parameters,
+            "counts": {part: len(r) for part, r in rows._asdict().items()},
+            "seconds": round(trained.seconds, 3),
+            "classes": corpus.classes,
+            "confusion": confusion(label, predicted, classes).tolist(),
+            "curve": trained.curve,
+            "provenance": {
+                "corpus": corpus.name,
+                "synthetic": corpus.synthetic,
+                **{package: importlib.metadata.version(package) for package in ("mmer_core", "torch", "numpy")},
+                "python": platform.python_version(),
+                "machine": f"{platform.system()} {platform.machine()}",
+                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            },
+        }
+        ids = np.array(corpus.ids)
+        predictions = {}
+        for part, logits in trained.logits.items():
+            r = getattr(rows, part)
+            predictions |= {f"{part}_ids": ids[r], f"{part}_label": corpus.label[r], f"{part}_logits": logits}
+
+        place = self.folder / run.folder
+        place.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=place.parent))
+        try:
+            scratch.chmod(0o755)
+            np.savez_compressed(scratch / "predictions.npz", **predictions)
+            save_file({k: w.numpy() for k, w in trained.weights.items()}, scratch / "weights.safetensors")
+            (scratch / "run.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
+            if not self.has(run):
+                os.replace(scratch, place)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return self.read(run)

@@ -1,0 +1,258 @@
+"""The study: corpus, variants, folds, seeds and protocol declared before the runs; it knows which runs are missing."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from loky import cpu_count, get_reusable_executor
+from tqdm import tqdm
+
+from mmer_core.corpus import Corpus, open_store
+from mmer_core.ledger import Ledger, Record, Run
+from mmer_core.metrics import METRICS
+from mmer_core.model import FusionModel
+from mmer_core.paths import root
+from mmer_core.training import Protocol, train
+from mmer_core.variant import Variant
+
+
+class Study:
+    """A cross-validation: every variant on every fold with every seed.
+
+    Args:
+        corpus: an open corpus.
+        variants: of any number, `Variant` or names ("self_tva").
+        seeds: whole numbers; the paper has ten.
+        folds: of the corpus; all by default.
+        protocol: how runs are trained; the paper's by default.
+        ledger: folder of the records; data/runs/<corpus> by default. Studies may share one.
+        primary_metric, margin: what verdicts are about, and the smallest difference (in [0, 1]) that matters.
+
+    Raises:
+        ValueError: for unknown variants, folds or metrics, or none at all.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        variants: Iterable[Variant | str],
+        seeds: Iterable[int] = range(1, 11),
+        folds: Iterable[int] | None = None,
+        protocol: Protocol | None = None,
+        ledger: str | Path | None = None,
+        primary_metric: str = "accuracy",
+        margin: float | None = None,
+    ):
+        self.corpus = corpus
+        chosen = [v if isinstance(v, Variant) else Variant.from_name(v) for v in variants]
+        self.variants = {v.name: v for v in chosen}
+        self.seeds = list(dict.fromkeys(seeds))
+        self.folds = list(corpus.folds) if folds is None else list(dict.fromkeys(folds))
+        self.protocol = protocol or Protocol()
+        self.ledger = Ledger(ledger or root() / "data" / "runs" / corpus.name)
+        self.primary_metric, self.margin = primary_metric, margin
+        for what in ("variants", "seeds", "folds"):
+            if not getattr(self, what):
+                raise ValueError(f"a study needs {what}")
+        if not all(type(s) is int and s >= 0 for s in self.seeds):
+            raise ValueError(f"seeds are whole numbers from 0 on; got {self.seeds}")
+        if unknown := set(self.folds) - set(corpus.folds):
+            raise ValueError(f"{corpus!r} has the folds {list(corpus.folds)}; got {sorted(unknown, key=str)}")
+        if primary_metric not in METRICS:
+            raise ValueError(f"primary_metric is one of {', '.join(METRICS)}; got {primary_metric!r}")
+        if margin is not None and not (isinstance(margin, (int, float)) and 0 < margin < 1):
+            raise ValueError(f"margin is a difference of scores between 0 and 1, such as 0.02; got {margin!r}")
+
+    def __repr__(self) -> str:
+        done = len(self.runs) - len(self.missing())
+        return (
+            f"<study of {len(self.variants)} variants on the {self.corpus.title}: {done} of {len(self.runs)} runs done>"
+        )
+
+    def select(self, *patterns: str) -> Study:
+        """The same study with only those variants whose names match a pattern, such as "cross_*"."""
+        names = [name for name in self.variants if any(fnmatchcase(name, p) for p in patterns)]
+        if not names:
+            raise ValueError(f"no variant of this study matches {patterns}; it has {', '.join(self.variants)}")
+        return self.with_variants(names)
+
+    def with_variants(self, variants: Iterable[Variant | str]) -> Study:
+        """The same study with other variants: same corpus, seeds, folds, protocol, ledger, metric and margin."""
+        return Study(
+            self.corpus,
+            variants,
+            self.seeds,
+            self.folds,
+            self.protocol,
+            self.ledger.folder,
+            self.primary_metric,
+            self.margin,
+        )
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs that make this study."""
+        return [
+            Run(self.corpus.fingerprint, v, fold, seed, self.protocol)
+            for v in self.variants.values()
+            for seed in self.seeds
+            for fold in self.folds
+        ]
+
+    def missing(self) -> list[Run]:
+        """The runs that the ledger lacks."""
+        return [run for run in self.runs if not self.ledger.has(run)]
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def run(self, executor=None, progress: bool = True) -> Study:
+        """Train what is missing, and return the study.
+
+        Each run is filed as soon as it is done: an interruption costs the runs in flight and no other.
+
+        Args:
+            executor: anything with .submit(function, *arguments) -> future; by default one process per core with one
+                thread each. Workers must see the folders of the store and the ledger.
+            progress: show runs done, the last scores and the time left.
+        """
+        missing = sorted(self.missing(), key=_effort, reverse=True)  # the longest first: cores stay busy to the end
+        if not missing:
+            return self
+        own = executor is None
+        if own:
+            executor = get_reusable_executor(min(cpu_count(), len(missing)), initializer=_start_worker, timeout=60)
+        futures = {executor.submit(_work, str(self.corpus.path), self.ledger.folder, run): run for run in missing}
+        try:
+            with progress_bar(len(missing), disable=not progress) as bar:
+                pending = set(futures)
+                while pending:
+                    for future in [f for f in pending if f.done()]:
+                        pending.remove(future)
+                        got = future.result()
+                        bar.set_postfix_str(f"{futures[future]}: {self.primary_metric} {got[self.primary_metric]:.3f}")
+                        bar.update()
+                    time.sleep(0.05)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            if own:
+                executor.shutdown(wait=True, kill_workers=True)
+            raise
+        return self
+
+    # -------------------------------------------------------------------------------------------------- results
+
+    def record(self, variant: str, fold: int, seed: int) -> Record:
+        """One record; ValueError if it is no run of this study, CorpusError if it is not trained yet."""
+        for run in self.runs:
+            if (run.variant.name, run.fold, run.seed) == (variant, fold, seed):
+                return self.ledger.read(run)
+        raise ValueError(f"{variant} fold {fold} seed {seed} is no run of this study")
+
+    def model(self, variant: str, fold: int, seed: int) -> FusionModel:
+        """The trained network of one run, in evaluation mode."""
+        weights = self.record(variant, fold, seed).weights()
+        model = FusionModel(self.variants[variant], self.corpus.sizes, dtype=getattr(torch, self.protocol.precision))
+        model.load_state_dict({k: torch.from_numpy(w) for k, w in weights.items()})
+        return model.eval()
+
+    def _records(self) -> list[tuple[Run, Record]]:
+        return [(run, self.ledger.read(run)) for run in self.runs if self.ledger.has(run)]
+
+    def results(self) -> pd.DataFrame:
+        """One row a finished run: variant, fold, seed, test scores in [0, 1], counts, parameters, epochs, seconds."""
+        columns = ["variant", "modalities", "attention", "pooling", "fold", "seed", *METRICS]
+        columns += ["dev_accuracy", "n_train", "n_dev", "n_test", "parameters", "best_epoch", "epochs", "seconds"]
+        rows = []
+        for run, record in self._records():
+            s, v = record.summary, run.variant
+            rows.append(
+                dict(variant=v.name, modalities=v.modalities, attention=v.attention, pooling=v.pooling)
+                | dict(fold=run.fold, seed=run.seed, **record.scores, dev_accuracy=s["dev_accuracy"])
+                | {f"n_{part}": n for part, n in s["counts"].items()}
+                | dict(parameters=s["parameters"], best_epoch=s["best_epoch"], epochs=len(record.curve))
+                | dict(seconds=s["seconds"])
+            )
+        return pd.DataFrame(rows, columns=columns)
+
+    def learning_curves(self) -> pd.DataFrame:
+        """One row an epoch: variant, fold, seed, epoch, train_loss, dev_loss, dev_accuracy, learning_rate."""
+        columns = ["variant", "fold", "seed", "epoch", "train_loss", "dev_loss", "dev_accuracy", "learning_rate"]
+        rows = [
+            dict(variant=run.variant.name, fold=run.fold, seed=run.seed) | point
+            for run, record in self._records()
+            for point in record.curve
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    def confusion(self, variant: str) -> np.ndarray:
+        """Confusion matrix [C, C] of one variant, summed over its finished runs (rows are labels)."""
+        found = [record.confusion for run, record in self._records() if run.variant.name == variant]
+        return np.sum(found, axis=0) if found else np.zeros((len(self.corpus.classes),) * 2, int)
+
+    def status(self) -> pd.DataFrame:
+        """One row a variant: runs done and wanted, mean scores so far, hours spent."""
+        frame = self.results()
+        rows = []
+        for name in self.variants:
+            mine = frame[frame["variant"] == name]
+            rows.append(
+                {"variant": name, "done": len(mine), "runs": len(self.folds) * len(self.seeds)}
+                | {m: mine[m].mean() for m in ("accuracy", "balanced_accuracy")}
+                | {"hours": mine["seconds"].sum() / 3600}
+            )
+        return pd.DataFrame(rows)
+
+
+def _effort(run: Run) -> int:
+    """A rough order of how long runs take: encoders first, then attention blocks."""
+    return 4 * len(run.variant.modalities) + len(run.variant.blocks)
+
+
+# ------------------------------------------------------------------------------------------------ worker processes
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the notebook's affair; it ends its workers itself
+    torch.set_num_threads(1)
+
+
+@lru_cache(maxsize=1)
+def _open_once(store: str) -> Corpus:
+    return open_store(store)
+
+
+def _work(store: str, ledger: Path, run: Run) -> dict[str, float]:
+    corpus = _open_once(store)
+    if corpus.fingerprint != run.fingerprint:
+        raise RuntimeError(f"{store} has changed since the study was opened")
+    return Ledger(ledger).write(run, corpus, train(corpus, run.variant, run.fold, run.seed, run.protocol)).scores
+
+
+class _NotebookBar(tqdm):
+    """A progress bar that an executed notebook keeps in its last state, as one line of text."""
+
+    def __init__(self, *args, **kwargs):
+        from IPython.display import display
+
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+        super().__init__(*args, **kwargs)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        self._handle.update({"text/plain": msg or str(self)}, raw=True)
+
+
+def progress_bar(total: int, disable: bool = False) -> tqdm:
+    """A tqdm bar for the place we are in: a terminal, or a notebook."""
+    kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    notebook = kernel is not None and hasattr(kernel, "kernel") and not disable
+    return (_NotebookBar if notebook else tqdm)(total=total, unit="run", disable=disable, ncols=100, smoothing=0)

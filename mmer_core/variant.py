@@ -1,0 +1,143 @@
+"""The rows of the study: which modalities, which attention, which pooling, and which of the published defects."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import InitVar, dataclass, fields
+
+from mmer_core.corpus import Sizes
+
+CROSS_ORDER = ("a_t", "v_t", "t_v", "a_v", "t_a", "v_a")  # source_target, the order of the published code
+PRESETS = {
+    "published": dict(mask_padding=False, convolution="time-mixing", standardise_audio=False),
+    "corrected": dict(mask_padding=True, convolution="temporal", standardise_audio=True),
+}
+SWITCH_NAMES = {"mask_padding": "mask", "convolution": "temporal", "standardise_audio": "standardised"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the study: modalities x attention x pooling, and the switches between "published" and "corrected".
+
+    Args:
+        modalities: some of "t", "v", "a"; the order does not matter.
+        attention: "self" (query = key = value), "cross" (query = target, key = value = source, every ordered pair),
+            "both" (all blocks pooled together over shared encoders), or "uniform" (self with frozen equal weights).
+        pooling: "statistical" ([std, mean] over the blocks) or "none" (the blocks side by side). One modality: "none".
+        mask_padding: leave padding out of GRU, attention and temporal average.
+        convolution: "time-mixing" (kernel 1 with time as channels, as published) or "temporal" (kernel 3, stride 2).
+        standardise_audio: scale audio by the train part of the fold, valid frames only.
+        slots: T' of (video, audio) with the time-mixing convolution; None: 25 T / 32 and T / 2, rounded down.
+        preset: "published" or "corrected": what the three switches are unless given.
+
+    Raises:
+        ValueError: for combinations without a meaning, such as cross-attention with one modality.
+    """
+
+    modalities: str
+    attention: str = "self"
+    pooling: str | None = None
+    mask_padding: bool | None = None
+    convolution: str | None = None
+    standardise_audio: bool | None = None
+    slots: tuple[int, int] | None = None
+    preset: InitVar[str] = "published"
+
+    def __post_init__(self, preset: str) -> None:
+        def choose(what: str, value: object, choices: tuple) -> None:
+            if value not in choices:
+                raise ValueError(f"{what} is one of {', '.join(map(repr, choices))}; got {value!r}")
+
+        choose("preset", preset, tuple(PRESETS))
+        for switch, value in PRESETS[preset].items():
+            if getattr(self, switch) is None:
+                object.__setattr__(self, switch, value)
+        given = self.modalities
+        if not isinstance(given, str) or not given or set(given) - set("tva") or len(set(given)) < len(given):
+            raise ValueError(f"modalities are different letters of 't', 'v', 'a'; got {given!r}")
+        object.__setattr__(self, "modalities", "".join(m for m in "tva" if m in given))
+        if self.pooling is None:
+            object.__setattr__(self, "pooling", "statistical" if len(given) > 1 else "none")
+        choose("attention", self.attention, ("self", "cross", "both", "uniform"))
+        choose("pooling", self.pooling, ("statistical", "none"))
+        choose("convolution", self.convolution, ("time-mixing", "temporal"))
+        choose("mask_padding", self.mask_padding, (True, False))
+        choose("standardise_audio", self.standardise_audio, (True, False))
+        if len(given) == 1 and self.attention in ("cross", "both"):
+            raise ValueError(f"{self.attention!r} attention needs two modalities or more; got {given!r}")
+        if len(given) == 1 and self.pooling == "statistical":
+            raise ValueError(f"statistical pooling needs two modalities or more: one vector has no std; got {given!r}")
+        if self.mask_padding and self.convolution == "time-mixing" and given != "t":
+            raise ValueError("padding cannot be masked behind a time-mixing convolution: its slots are not times")
+        if self.slots is not None:
+            slots = tuple(self.slots)
+            if len(slots) != 2 or not all(type(s) is int and s > 0 for s in slots):
+                raise ValueError(f"slots are two positive whole numbers (video, audio); got {self.slots!r}")
+            if self.convolution == "temporal":
+                raise ValueError("slots belong to the time-mixing convolution; the temporal one halves the time")
+            object.__setattr__(self, "slots", slots)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The attention blocks in their order: "t" for self, "a_t" (source_target) for cross."""
+        own = tuple(self.modalities)
+        cross = tuple(b for b in CROSS_ORDER if set(b) <= set(self.modalities + "_"))
+        return {"self": own, "uniform": own, "cross": cross, "both": own + cross}[self.attention]
+
+    @property
+    def name(self) -> str:
+        """The one name of this variant, such as self_tva, cross_tva_nosp, uniform_ta_corrected."""
+        name = f"{self.attention}_{self.modalities}"
+        if self.pooling == "none" and len(self.modalities) > 1:
+            name += "_nosp"
+        switches = {s: getattr(self, s) for s in SWITCH_NAMES}
+        if switches == PRESETS["corrected"]:
+            name += "_corrected"
+        else:
+            name += "".join(f"_{SWITCH_NAMES[s]}" for s, v in switches.items() if v != PRESETS["published"][s])
+        return name if self.slots is None else f"{name}_{self.slots[0]}x{self.slots[1]}"
+
+    @classmethod
+    def from_name(cls, name: str) -> Variant:
+        """The variant of that name; ValueError if there is none."""
+        attention, modalities, *rest = f"{name}_".split("_")[:-1] if "_" in name else (name, "")
+        settings: dict = {"pooling": None}
+        for word in rest:
+            if word in PRESETS:
+                settings["preset"] = word
+            elif word == "nosp":
+                settings["pooling"] = "none"
+            elif word in SWITCH_NAMES.values():
+                switch = next(s for s, w in SWITCH_NAMES.items() if w == word)
+                settings[switch] = PRESETS["corrected"][switch]
+            elif match := re.fullmatch(r"(\d+)x(\d+)", word):
+                settings["slots"] = (int(match[1]), int(match[2]))
+            else:
+                raise ValueError(f"no variant is called {name!r}: {word!r} is not understood")
+        try:
+            variant = cls(modalities, attention, **settings)
+        except ValueError as error:
+            raise ValueError(f"no variant is called {name!r}: {error}") from None
+        return variant
+
+    def settings(self) -> dict:
+        """All fields as plain values: what identifies the variant in a ledger."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def time_slots(self, sizes: Sizes) -> dict[str, int]:
+        """T' of each modality: time steps that the encoder sees."""
+        video, audio = sizes.video.length, sizes.audio.length
+        if self.convolution == "temporal":
+            return {"t": sizes.text.length, "v": -(-video // 2), "a": -(-audio // 2)}
+        slots = self.slots or (max(1, 25 * video // 32), max(1, audio // 2))
+        return {"t": sizes.text.length, "v": slots[0], "a": slots[1]}
+
+
+PAPER_VARIANTS: dict[str, Variant] = {
+    name: Variant.from_name(name)
+    for names in (
+        "self_t self_v self_a self_tv self_ta self_va cross_tv cross_ta cross_va",
+        "self_tva cross_tva self_tva_nosp cross_tva_nosp both_tva",
+    )
+    for name in names.split()
+}
