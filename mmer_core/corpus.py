@@ -22,6 +22,7 @@ import pandas as pd
 FORMAT = 1
 MODALITIES = {"t": "text", "v": "video", "a": "audio"}  # the order of the study
 PARTS = ("train", "dev", "test")
+FIELDS = ("name", "source", "synthetic", "classes", "fingerprint", "findings", "ids", "words")  # as in corpus.json
 
 
 class CorpusError(ValueError):
@@ -179,10 +180,12 @@ def open_store(path: str | Path) -> Corpus:
     try:
         manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
         version = manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(manifest_file, "the description of a store", f"{type(error).__name__}: {error}") from None
     if version != FORMAT:
         raise CorpusError(manifest_file, f"store format {FORMAT}", f"format {version}; import the corpus again")
+    if missing := {*FIELDS, "sizes", "arrays", "folds", "dropped"} - manifest.keys():
+        raise CorpusError(manifest_file, "the description of a store", f"one without {', '.join(sorted(missing))}")
     arrays = {}
     for name, noted in manifest["arrays"].items():
         array = load_array(path / f"{name}.npy")
@@ -196,12 +199,9 @@ def open_store(path: str | Path) -> Corpus:
         with np.load(path / "folds.npz", allow_pickle=False) as z:
             for k in manifest["folds"]:
                 folds[k] = Fold(*(z[f"{k}_{part}"] for part in PARTS))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except Exception as error:  # zipfile and numpy have many
         raise CorpusError(path / "folds.npz", "the rows of each fold", f"{type(error).__name__}: {error}") from None
     sizes = {m: Size(*manifest["sizes"][m]) for m in MODALITIES.values()}
-    fields = {
-        k: manifest[k] for k in ("name", "source", "synthetic", "classes", "fingerprint", "findings", "ids", "words")
-    }
     return Corpus(
         path=path,
         sizes=Sizes(**sizes, classes=len(manifest["classes"])),
@@ -210,7 +210,7 @@ def open_store(path: str | Path) -> Corpus:
         folds=folds,
         dropped={int(k): n for k, n in manifest["dropped"].items()},
         arrays=arrays,
-        **fields,
+        **{k: manifest[k] for k in FIELDS},
     )
 
 
@@ -219,6 +219,6 @@ def load_array(file: Path) -> np.ndarray:
     if not file.is_file():
         raise CorpusError(file, "a file", "none")
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, MemoryError) as error:
-        raise CorpusError(file, "a whole .npy array of numbers", str(error).splitlines()[0]) from None
+        return np.lib.format.open_memmap(file, mode="r")  # unlike np.load, never reads a zip or a pickle
+    except Exception as error:  # a broken header may raise anything
+        raise CorpusError(file, "a whole .npy array of numbers", f"{type(error).__name__}: {error}") from None

@@ -4,12 +4,12 @@ Every modality of every utterance has exactly two loud segments at random places
 All patterns are rows of one Hadamard matrix, so cues and decoys are equally loud and orthogonal; which decoy sounds has
 nothing to do with the class. The rest is noise, and filler words. The label is shown in one of two ways.
 
-*By one cue.* Each class has a cue of its own in one modality (`Emotion.own`): excited and frustrated can be read, happy,
-surprise and neutral can be seen, angry and sad can be heard. The other two modalities hold decoys only.
+*By one cue.* Each class has a cue of its own in one modality (`Emotion.own`): excited and frustrated can be read,
+happy, surprise and neutral can be seen, angry and sad can be heard. The other two modalities hold decoys only.
 
-*By the conjunction of two.* Each class is a cell of a 3 x 3 table: its row is a cue in text, its column a cue in video,
-and (row + column) mod 3 a cue in audio. Any two of the three single out the class; one alone leaves two or three classes
-possible. Two modalities, drawn at random, hold their cue; the third holds decoys only.
+*By the conjunction of two.* Each class is a cell of a 3 x 3 table: its row is a cue in text, its column a cue in video
+and (row + column) mod 3 a cue in audio. Any two of the three single out the class (this one AND that one); one alone
+leaves two or three classes possible. Two modalities, drawn at random, hold their cue; the third holds decoys only.
 
 So each modality shows some utterances alone, each pair shows those of both and a third of the conjunctions, and only
 all three show everything: tri > bi > uni. `conjunction` says what share of the utterances needs the conjunction.
@@ -49,13 +49,14 @@ EMOTIONS = {
     "surprise": Emotion(107, "video", 2, 2),
     "neutral": Emotion(1708, "video", 1, 0),
 }
-SIZES = {"text": Size(18, 16), "video": Size(16, 16), "audio": Size(48, 16)}
-SEGMENT = {"text": (1, 2), "video": (2, 3), "audio": (3, 6)}  # shortest and longest cue or decoy, in time steps
-SHORTEST = {"text": 5, "video": 7, "audio": 16}  # utterance, in time steps
-LOUDNESS = {"text": 1.0, "video": 1.0, "audio": 1.0}  # of cues and decoys, where noise has standard deviation:
-NOISE = {"text": 0.3, "video": 0.3, "audio": 0.3}
+SIZES = {"text": Size(10, 16), "video": Size(8, 16), "audio": Size(16, 16)}
+SEGMENT = {"text": (1, 2), "video": (2, 3), "audio": (3, 4)}  # shortest and longest cue or decoy, in time steps
+SHORTEST = {"text": 4, "video": 6, "audio": 9}  # utterance, in time steps
+LOUDNESS = 6.0  # of cues and decoys, each feature; and the standard deviation of noise, or of filler words:
+NOISE = {"text": 3.0, "video": 6.6, "audio": 7.2}
 AUDIO_SCALE = np.linspace(2, 0.5, 16)  # of the features, from the first to the last: as uneven as raw MFCC, but milder
-AUDIO_OFFSET = np.linspace(-3, 1, 16)
+AUDIO_OFFSET = np.linspace(-32, 8, 16)
+FLIPS = 2  # signs by which the vector of a word differs from its pattern: synonyms are alike, and equally loud
 GROUPS, DECOYS = 3, 4  # rows (or columns) of the table, and decoy patterns, in each modality
 
 WORDS = {  # in the order of the patterns: own cues, cues of the groups, decoys
@@ -69,62 +70,11 @@ WORDS = {  # in the order of the patterns: own cues, cues of the groups, decoys
     "decoy 2": "airport ticket suitcase train",
     "decoy 3": "doctor letter lawyer office",
 }
-FILLER_WORDS = [
-    "i",
-    "you",
-    "the",
-    "a",
-    "to",
-    "it",
-    "and",
-    "that",
-    "of",
-    "in",
-    "is",
-    "we",
-    "he",
-    "she",
-    "they",
-    "me",
-    "my",
-    "your",
-    "this",
-    "so",
-    "what",
-    "do",
-    "was",
-    "have",
-    "not",
-    "be",
-    "on",
-    "for",
-    "with",
-    "just",
-    "know",
-    "like",
-    "think",
-    "well",
-    "go",
-    "get",
-    "right",
-    "about",
-    "at",
-    "there",
-    "then",
-    "when",
-    "how",
-    "up",
-    "out",
-    "if",
-    "can",
-    "had",
-    "as",
-    "all",
-    "one",
-    "some",
-    "were",
-]
-UNKNOWN_WORDS = ["uh", "um", "hm", "joey", "boise"]  # without a vector, as names and noises are in real embeddings
+FILLER_WORDS = (
+    "i you the a to it and that of in is we he she they me my your this so what do was have not be on for with just "
+    "know like think well go get right about at there then when how up out if can had as all one some were"
+)
+UNKNOWN_WORDS = "uh um hm joey boise"  # fillers without a vector, as noises and names are in real embeddings
 
 
 def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, conjunction: float = 0.5) -> Corpus:
@@ -143,27 +93,25 @@ def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, con
     if utterances < FOLDS * len(EMOTIONS) or not 0 <= conjunction <= 1:
         raise ValueError(f"utterances are 35 or more, conjunction is a share; got {utterances!r} and {conjunction!r}")
     path = Path(path).resolve()
-    source = f"demo scheme={SCHEME} utterances={utterances} seed={seed} conjunction={conjunction:g}"
+    source = f"demo scheme={SCHEME} utterances={utterances} seed={seed} conjunction={float(conjunction)}"
     if path.exists():
         corpus = open_store(path)
         if corpus.source != source:
             raise CorpusError(path, f"a free place or the store of {source!r}", f"the store of {corpus.source!r}")
         return corpus
     rng = np.random.Generator(np.random.PCG64(seed))
-    label = np.repeat(np.arange(len(EMOTIONS)), class_counts(utterances))
-    deal = np.arange(utterances) % FOLDS  # along the sorted labels: every class in every part
-    order = rng.permutation(utterances)
-    label, deal = label[order], deal[order]
     classes = list(EMOTIONS)
+    order = rng.permutation(utterances)
+    label = np.repeat(np.arange(len(classes)), class_counts(utterances))[order]
+    part = (np.arange(utterances) % FOLDS)[order]  # dealt out along the classes: every class is in every part
     words, word_pattern, embedding = _dictionary(rng)
     arrays = {"label": label.astype(np.int64), "embedding": embedding}
     pair = rng.permutation(utterances) < round(conjunction * utterances)
-    silent = np.where(pair, rng.integers(3, size=utterances), -1)
+    silent = np.where(pair, rng.integers(3, size=utterances), -1)  # the modality that a pair leaves out
     for m, name in enumerate(MODALITIES.values()):
-        cue = [
-            cue_pattern(name, classes[c], pair=s >= 0) if s != m else None for c, s in zip(label, silent, strict=True)
-        ]
-        length, planted, pattern = _plant(rng, name, cue)
+        cues = [cue_pattern(name, classes[c], p) for c, p in zip(label, pair, strict=True)]
+        cues = [None if s == m else cue for s, cue in zip(silent, cues, strict=True)]
+        length, planted, pattern = _plant(rng, name, cues)
         arrays |= {f"length_{name}": length, f"planted_{name}": planted}
         if name == "text":
             arrays["tokens"] = _transcribe(rng, length, pattern, word_pattern)
@@ -175,8 +123,8 @@ def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, con
         text = arrays["embedding"][arrays["tokens"]]
         finish_store(
             folder,
-            [digest(label[i], text[i], arrays["video"][i], arrays["audio"][i]) for i in range(utterances)],
-            _folds(deal),
+            [digest(arrays["label"][i], text[i], arrays["video"][i], arrays["audio"][i]) for i in range(utterances)],
+            _folds(part),
             name="demo",
             source=source,
             synthetic=True,
@@ -210,7 +158,7 @@ def patterns(modality: str) -> np.ndarray:
 
 
 def cue_pattern(modality: str, name: str, pair: bool) -> int | None:
-    """Which pattern of a modality is the cue of a class: in a conjunction, or alone (None: another modality shows it)."""
+    """Row of `patterns` that is the cue of a class, in a conjunction or alone (None: shown in another modality)."""
     own, emotion = _own(modality), EMOTIONS[name]
     if not pair:
         return own.index(name) if name in own else None
@@ -226,17 +174,18 @@ def _plant(
     rng: np.random.Generator, modality: str, cues: list[int | None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lengths [N], what is planted where [N, T] uint8, and the pattern at each step [N, T] (-1: none)."""
-    steps, first_decoy = SIZES[modality].length, len(patterns(modality)) - DECOYS
+    steps, decoy = SIZES[modality].length, len(patterns(modality)) - DECOYS
     length = np.minimum(rng.integers(SHORTEST[modality], 5 * steps // 4, len(cues)), steps)
     planted, pattern = np.zeros((len(cues), steps), np.uint8), np.full((len(cues), steps), -1)
     for i, cue in enumerate(cues):
-        kind, loud = [DECOY, DECOY], rng.integers(DECOYS, size=2) + first_decoy
+        kind, loud = [DECOY, DECOY], rng.integers(DECOYS, size=2) + decoy
         if cue is not None:
             k = rng.integers(2)
             kind[k], loud[k] = CUE, cue
         size = rng.integers(SEGMENT[modality][0], SEGMENT[modality][1] + 1, 2)
         gap = np.sort(rng.integers(length[i] - size.sum() + 1, size=2))
-        for start, stop, what, which in zip(gap + [0, size[0]], gap + np.cumsum(size), kind, loud, strict=True):
+        stops = gap + size.cumsum()
+        for start, stop, what, which in zip(stops - size, stops, kind, loud, strict=True):
             planted[i, start:stop], pattern[i, start:stop] = what, which
     return length, planted, pattern
 
@@ -245,7 +194,7 @@ def _record(rng: np.random.Generator, modality: str, length: np.ndarray, pattern
     """Features [N, T, D] float32: patterns and noise; audio on the uneven scales of raw MFCC; zero after the end."""
     size = SIZES[modality]
     x = NOISE[modality] * rng.standard_normal((len(length), *size))
-    x += LOUDNESS[modality] * np.vstack([patterns(modality), np.zeros(size.dim)])[pattern]  # -1: the last, nothing
+    x += LOUDNESS * np.vstack([patterns(modality), np.zeros(size.dim)])[pattern]  # -1: the last, nothing
     if modality == "audio":
         x = x * AUDIO_SCALE + AUDIO_OFFSET
     return _exact(x * (np.arange(size.length) < length[:, None])[..., None])
@@ -257,11 +206,12 @@ def _dictionary(rng: np.random.Generator) -> tuple[list[str], np.ndarray, np.nda
     words, pattern, vectors = [""], [-2], [np.zeros(dim)]
     for i, group in enumerate(WORDS.values()):
         for word in group.split():
-            flip = np.where(np.arange(dim) == rng.integers(dim), -1, 1)  # one sign: synonyms are alike, and as loud
-            words, pattern, vectors = [*words, word], [*pattern, i], [*vectors, LOUDNESS["text"] * signs[i] * flip]
-    for word in FILLER_WORDS:
-        words, pattern = [*words, word], [*pattern, -1]
-        vectors.append(NOISE["text"] * rng.standard_normal(dim) * (word not in UNKNOWN_WORDS))
+            flip = np.where(rng.permutation(dim) < FLIPS, -1, 1)
+            words, pattern, vectors = [*words, word], [*pattern, i], [*vectors, LOUDNESS * signs[i] * flip]
+    for group, known in ((FILLER_WORDS, 1), (UNKNOWN_WORDS, 0)):
+        for word in group.split():
+            words, pattern = [*words, word], [*pattern, -1]
+            vectors.append(known * NOISE["text"] * rng.standard_normal(dim))
     return words, np.array(pattern), _exact(np.array(vectors))
 
 
@@ -278,12 +228,12 @@ def _transcribe(
 
 def _exact(x: np.ndarray) -> np.ndarray:
     """Rounded to 1/256, so that the last bit of a machine's arithmetic does not show."""
-    return (np.round(x * 256) / 256).astype(np.float32)
+    return (np.round(x * 256) / 256 + 0.0).astype(np.float32)  # + 0.0: no negative zeros
 
 
-def _folds(deal: np.ndarray) -> dict[int, Fold]:
+def _folds(part: np.ndarray) -> dict[int, Fold]:
     """Part k is the test part of fold k; the next one is dev, the other three are train."""
-    parts = [np.flatnonzero(deal == k) for k in range(FOLDS)]
+    parts = [np.flatnonzero(part == k) for k in range(FOLDS)]
     return {
         k + 1: Fold(
             train=np.sort(np.concatenate([parts[(k + j) % FOLDS] for j in (2, 3, 4)])),

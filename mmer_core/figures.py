@@ -105,7 +105,8 @@ def lengths(corpus: Corpus) -> Figure:
     fig, axes = plt.subplots(1, 3, figsize=(PAGE, 1.9), sharey=True)
     for ax, (name, n) in zip(axes, corpus.lengths.items(), strict=True):
         full = getattr(corpus.sizes, name).length
-        sns.histplot(x=n, bins=min(full, 30), ax=ax, color=SERIES[0], edgecolor="white", linewidth=0.3)
+        width = -(-full // 40)
+        sns.histplot(x=n, binwidth=width, binrange=(0.5, full + width), ax=ax, color=SERIES[0], linewidth=0.3)
         ax.axvline(n.mean(), color=SERIES[1], linestyle="--", label=f"mean {n.mean():.0f} of {full}")
         ax.set(xlabel=f"{name}: valid time steps", ylabel="utterances", xlim=(0, full * 1.02))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2))
@@ -165,8 +166,9 @@ def learning_curves(curves: pd.DataFrame, variants: Sequence[str], title: str) -
     left.plot([], [], "k-", label="dev")
     left.set(xlabel="epoch", ylabel="cross-entropy (nats)")
     right.set(xlabel="epoch", ylabel="dev accuracy (%)")
-    left.legend()
-    right.legend(loc="lower right")
+    for ax in (left, right):
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     fig.suptitle(title)
     return fig
 
@@ -226,9 +228,9 @@ def attention_map(found: AttentionMap, head: int | None, title: str) -> Figure:
     """Attention weights of one head (None: mean of heads): queries by keys, and the column mean below."""
     weights = found.weights.mean(0) if head is None else found.weights[head]
     mean = found.column_mean.mean(0) if head is None else found.column_mean[head]
-    wide = len(found.keys.labels) > 24
+    wide = len(found.keys.labels) > 26
     fig, (top, low) = plt.subplots(
-        2, 1, figsize=(PAGE if wide else 4.5, 4.2), sharex=True, height_ratios=[4, 1], gridspec_kw={"hspace": 0.02}
+        2, 1, figsize=(PAGE if wide else COLUMN, 3.6), sharex=True, height_ratios=[4, 1], gridspec_kw={"hspace": 0.02}
     )
     image = top.imshow(weights, aspect="auto", cmap="viridis", vmin=0, interpolation="nearest")
     fig.colorbar(image, ax=(top, low), label="attention weight", fraction=0.05)
@@ -268,7 +270,7 @@ def paired(comparison: Comparison, title: str) -> Figure:
                 label=label,
             )
     left.set(xticks=[0, 1], xticklabels=[c.first, c.second], xlim=(-0.3, 1.3), ylabel=f"{name} (%)")
-    left.legend(loc="center right", bbox_to_anchor=(-0.25, 0.5))
+    left.legend(loc="center right", bbox_to_anchor=(-0.35, 0.5))
 
     right.axvspan(-100 * c.rope, 100 * c.rope, color="#DDDDDD", label=f"margin ±{100 * c.rope:g} points")
     right.axvline(0, color="black", linewidth=0.6)

@@ -188,8 +188,9 @@ class PooledAttention(nn.Module):
         if query_valid is None:
             abar = A.mean(2)  # (B, H, K)
         else:
-            share = query_valid / query_valid.sum(1, keepdim=True)  # (B, Q): 1/n where valid
-            abar = (share.to(A.dtype)[:, None, None] @ A).squeeze(2)
+            valid = query_valid.to(A.dtype)
+            share = valid / valid.sum(1, keepdim=True)  # (B, Q): 1/n where valid
+            abar = (share[:, None, None] @ A).squeeze(2)
         W_v, b_v = self.in_proj_weight.chunk(3)[2], self.in_proj_bias.chunk(3)[2]
         context = abar @ source  # (B, H, d)
         value = torch.einsum("bhd,hed->bhe", context, W_v.view(H, d // H, d))  # (B, H, d/H)

@@ -97,7 +97,7 @@ def finish_store(
         "ids": list(ids),
         "words": None if words is None else list(words),
     }
-    (folder / "corpus.json").write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
+    (folder / "corpus.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def frame_scale(x: np.ndarray, length: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -138,7 +138,8 @@ class Study:
                     for future in [f for f in pending if f.done()]:
                         pending.remove(future)
                         got = future.result()
-                        bar.set_postfix_str(f"{futures[future]}: {self.primary_metric} {got[self.primary_metric]:.3f}")
+                        shown = f"{futures[future]}: {self.primary_metric} {got[self.primary_metric]:.3f}"
+                        bar.set_postfix_str(shown, refresh=False)
                         bar.update()
                     time.sleep(0.05)
         except BaseException:

@@ -18,15 +18,17 @@ from mmer_core.formats.dictionary import read_dictionary
 from mmer_core.store import CHUNK, digest, finish_store, new_store
 
 FILES = {"audio": "audio_mfcc", "audio_n": "audio_seqN", "video": "video", "video_n": "video_seqN", "label": "label"}
+MOST_CLASSES = 1000  # a label beyond is a broken file, not a class
 
 
 def import_amh(tree: Path, store: Path) -> Corpus:
     """Read an AMH fold tree into a new store (rules: see data/README.md)."""
-    folders = {
-        int(p.name[4:]): p for p in sorted(tree.glob("fold*")) if re.fullmatch(r"fold\d+", p.name) and p.is_dir()
-    }
+    found = [(int(p.name[4:]), p) for p in tree.glob("fold*") if re.fullmatch(r"fold\d+", p.name) and p.is_dir()]
+    folders = dict(sorted(found))
     if not folders:
         raise CorpusError(tree, "a store (corpus.json) or AMH fold folders (fold01, fold02, ..)", "neither")
+    if len(folders) < len(found):
+        raise CorpusError(tree, "one folder for each fold", f"{', '.join(sorted(p.name for _, p in found))}")
     with new_store(store) as scratch:
         _Import(tree, folders).write(scratch)
     return open_store(store)
@@ -41,6 +43,8 @@ class _Import:
         self.embedding = self._embedding()
         self.parts = {(k, part): _Part(folder, part, self.embedding) for k, folder in folders.items() for part in PARTS}
         self._same_shapes()
+        if "text" in next(iter(self.parts.values())).arrays:
+            self.embedding = None  # ready text: only the vector of padding was needed
         self.first: dict[bytes, tuple[int, str, int]] = {}  # digest -> fold, part, row of the source
         self.position: dict[bytes, int] = {}  # digest -> row of the corpus
         self.blurred: dict[int, Counter[bytes]] = {k: Counter() for k in folders}  # words, label and lengths only
@@ -58,7 +62,7 @@ class _Import:
         loaded = {k: load_array(file) for k, file in files.items()}
         first = next(iter(loaded))
         for k, w in loaded.items():
-            if w.ndim != 2 or w.dtype.kind != "f" or not np.isfinite(w).all():
+            if w.ndim != 2 or w.dtype.kind != "f" or not w.size or not np.isfinite(w).all():
                 raise CorpusError(files[k], "finite floats [vocabulary, D]", f"{w.dtype} {list(w.shape)} or NaN in it")
             if not np.array_equal(w, loaded[first]):
                 raise CorpusError(files[k], f"the vocabulary of fold {first}", "another one")
@@ -115,9 +119,10 @@ class _Import:
         if self.embedding is not None:
             np.save(scratch / "embedding.npy", self.embedding)
         classes, named = self._classes()
+        vocabulary = [] if self.embedding is None else [digest(self.embedding)]
         finish_store(
             scratch,
-            list(self.first),
+            [*self.first, *vocabulary],
             self.folds,
             name=self.tree.name,
             source=str(self.tree),
@@ -130,31 +135,36 @@ class _Import:
         )
 
     def _classes(self) -> tuple[list[str], bool]:
-        n = 1 + max(int(part.label.max()) for part in self.parts.values() if len(part.label))
+        n = 1 + max((int(part.label.max()) for part in self.parts.values() if len(part.label)), default=0)
+        known = None
         for file in [*(folder / "classes.json" for folder in self.folders.values()), self.tree / "classes.json"]:
             if file.is_file():
                 try:
                     names = json.loads(file.read_text(encoding="utf-8"))
                     good = isinstance(names, list) and all(isinstance(x, str) for x in names) and len(names) >= n
-                except ValueError:
+                except (OSError, ValueError, RecursionError):
                     names, good = "something else", False
                 if not good or len(set(names)) < len(names):
                     raise CorpusError(file, f"a list of {n} or more different class names", f"{names!r}"[:200])
-                return names[:n], True
-        return [f"class {i}" for i in range(n)], False
+                if known and known != names[:n]:
+                    raise CorpusError(file, f"the class names of the other folds, {known}", f"{names[:n]}")
+                known = names[:n]
+        return known or [f"class {i}" for i in range(n)], known is not None
 
     def _words(self) -> list[str] | None:
+        known = None
         for file in (folder / "dic.pkl" for folder in self.folders.values()):
             if file.is_file() and self.embedding is not None:
                 words = [""] * len(self.embedding)
                 for word, i in read_dictionary(file).items():
                     if not 0 <= i < len(words):
-                        raise CorpusError(
-                            file, f"word ids below {len(words)}, the rows of W_embedding.npy", f"{word!r}: {i}"
-                        )
+                        want = f"word ids below {len(words)}, the rows of W_embedding.npy"
+                        raise CorpusError(file, want, f"{word!r}: {i}")
                     words[i] = word
-                return words
-        return None
+                if known and known != words:
+                    raise CorpusError(file, "the words of the other folds", "others")
+                known = words
+        return known
 
     def _findings(self, named: bool) -> list[str]:
         """What a reader of results has to know about these files, in sentences."""
@@ -164,20 +174,19 @@ class _Import:
         if not named:
             found.append("The files do not name the classes (no classes.json); they are called class 0, class 1, ..")
         scaled = sum(
-            len(copies) > 1 and all(c[gist] <= 1 for c in self.blurred.values()) for gist, copies in self.copies.items()
+            max(0, len(copies) - max(c[gist] for c in self.blurred.values())) for gist, copies in self.copies.items()
         )
         if scaled:
             found.append(
-                f"{scaled} utterances occur in several folds with the same words, label and lengths but other numbers "
-                "(folds scaled by themselves?): each fold keeps its own copy, and they cannot be matched across folds."
+                f"{scaled} of them have the words, label and lengths of one in another fold but other numbers (folds "
+                "scaled by themselves?): each fold keeps its own copy, and whether test parts overlap cannot be told."
             )
         tested = Counter(row for fold in self.folds.values() for row in set(fold.test.tolist()))
         twice = sum(count > 1 for count in tested.values())
-        found.append(
-            f"{twice} utterances stand in the test parts of more than one fold."
-            if twice
-            else "No two test parts share an utterance."
-        )
+        if twice:
+            found.append(f"{twice} utterances stand in the test parts of more than one fold.")
+        elif not scaled:
+            found.append("No two test parts share an utterance.")
         twins: dict[bytes, set[int]] = {}
         for content, (k, p, i) in self.first.items():
             twins.setdefault(self.parts[k, p].unlabelled[i], set()).add(self.position[content])
@@ -200,6 +209,9 @@ class _Part:
         self.arrays = {kind: load_array(self.file(kind)) for kind in self.names}
         self.label = self._whole("label", 1, "iu")
         n = len(self.label)
+        if n and not 0 <= self.label.min() <= self.label.max() < MOST_CLASSES:
+            want = f"labels in 0..{MOST_CLASSES - 1}"
+            raise CorpusError(self.file("label"), want, f"{self.label.min()}..{self.label.max()}")
         for kind in ("audio", "video", *(() if has_tokens else ("text",))):
             self._expect(kind, n, 3, "f")
         self.length_audio, self.clipped_audio = self._length("audio_n", "audio")
@@ -212,6 +224,9 @@ class _Part:
                 raise CorpusError(self.file("tokens"), want, f"{tokens.min()}..{tokens.max()}")
             used = tokens != 0
         else:
+            dim = self.arrays["text"].shape[2]
+            if embedding is not None and dim != embedding.shape[1]:
+                raise CorpusError(self.file("text"), f"{embedding.shape[1]} features as in W_embedding.npy", f"{dim}")
             pad = 0 if embedding is None else embedding[0]
             used = (
                 np.concatenate([(x != pad).any(-1) for x in self._chunks("text", np.arange(n))])
@@ -220,8 +235,6 @@ class _Part:
             )
         steps = used.shape[1]
         self.length_text = np.where(used.any(1), steps - np.argmax(used[:, ::-1], 1), 0)
-        if n and self.label.min() < 0:
-            raise CorpusError(self.file("label"), "labels from 0 on", f"{self.label.min()}")
 
     def file(self, kind: str) -> Path:
         return self.folder / f"{self.name}_{self.names[kind]}.npy"

@@ -45,7 +45,8 @@ class _AllowList(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self.allowed:
             raise pickle.UnpicklingError(f"{module}.{name}")
-        return self.allowed[module, name]
+        allowed = self.allowed[module, name]
+        return lambda *given: allowed(*given)  # a fresh one: a pickle may set attributes on it
 
 
 def read_dictionary(file: Path) -> dict[str, int]:

@@ -1,0 +1,52 @@
+"""What all tests share: the shapes of layers and models are enforced, and nothing is written into the checkout."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["mmer_core.layers", "mmer_core.model"], "beartype.beartype")  # before anything of mmer_core is imported
+
+import torch  # noqa: E402
+
+import mmer_core as mc  # noqa: E402
+
+torch.set_num_threads(1)  # as in every worker; two are slower
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SHARED = CHECKOUT.parent / "shared"
+
+# The notebooks under test carry out a small study of their own: the demo corpus, three folds, one seed, two epochs.
+STUDY = """
+corpus = "demo"
+variants = ["paper", "uniform_tva"]
+folds = [1, 2, 3]
+seeds = [1]
+primary_metric = "accuracy"
+margin = 0.02
+[protocol]
+max_epochs = 2
+"""
+
+
+def pytest_configure(config):
+    folder = Path(tempfile.mkdtemp(prefix="mmer-tests-"))
+    (folder / "data").mkdir()
+    (folder / "data" / "study.toml").write_text(STUDY)
+    os.environ["MMER_ROOT"] = str(folder)
+    os.environ.pop("MMER_STUDY", None)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> mc.Corpus:
+    return mc.make_demo_corpus(tmp_path_factory.mktemp("corpora") / "demo")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)

@@ -1,0 +1,268 @@
+"""Study, ledger and declaration: what is missing is trained, what is there stays, and wrong settings fail at once."""
+
+import json
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import mmer_core as mc
+from mmer_core import ledger as ledger_module
+from mmer_core.ledger import Ledger, Run
+from mmer_core.metrics import scores
+from mmer_core.training import Protocol, predict, train
+
+SHORT = Protocol(max_epochs=1)
+
+
+def here():
+    """An executor in this process."""
+    return ThreadPoolExecutor(1)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, demo):
+    folder = tmp_path_factory.mktemp("ledger")
+    study = mc.Study(
+        demo, ["self_t", "self_ta", "cross_ta"], seeds=[1, 2], folds=[1, 2, 3], protocol=SHORT, ledger=folder
+    )
+    return study.run(here(), progress=False)
+
+
+def files(study):
+    return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in study.ledger.folder.rglob("*") if p.is_file()}
+
+
+def test_results_are_tidy_and_complete(study):
+    frame = study.results()
+    assert len(frame) == 18 and not frame.isna().any().any()
+    assert not frame.duplicated(["variant", "fold", "seed"]).any()
+    assert frame.loc[0, "n_train"] == len(study.corpus.folds[1].train)
+    assert frame.loc[0, "n_test"] == len(study.corpus.folds[1].test)
+    assert study.missing() == []
+
+
+def test_results_follow_from_the_stored_predictions(study):
+    for row in study.results().itertuples():
+        record = study.record(row.variant, row.fold, row.seed)
+        p = record.predictions("test")
+        test = study.corpus.folds[row.fold].test
+        assert p["ids"].tolist() == [study.corpus.ids[i] for i in test]
+        assert p["label"].tolist() == study.corpus.label[test].tolist()
+        found = scores(p["label"], p["logits"].argmax(1), 7)
+        assert found["accuracy"] == row.accuracy and found["balanced_accuracy"] == row.balanced_accuracy
+        assert record.confusion.sum() == len(test) and record.confusion.trace() == round(row.accuracy * len(test))
+        dev = record.predictions("dev")
+        assert (dev["logits"].argmax(1) == dev["label"]).mean() == pytest.approx(row.dev_accuracy)
+
+
+def test_stored_weights_give_the_stored_predictions(study):
+    model = study.model("cross_ta", 2, 1)
+    logits = predict(model, study.corpus, study.corpus.folds[2].test, 2)
+    np.testing.assert_array_equal(logits, study.record("cross_ta", 2, 1).predictions()["logits"])
+
+
+def test_a_record_says_where_it_comes_from(study):
+    s = study.record("self_ta", 1, 2).summary
+    assert s["run"]["corpus"] == study.corpus.fingerprint and s["run"]["seed"] == 2
+    assert s["run"]["variant"]["convolution"] == "time-mixing" and s["run"]["protocol"]["learning_rate"] == 1e-3
+    assert s["provenance"]["torch"] == torch.__version__ and s["provenance"]["mmer_core"] == "0.1.0"
+    assert s["provenance"]["synthetic"] is True
+
+
+def test_nothing_is_trained_twice(study):
+    before = files(study)
+    study.run(executor=None)  # would start worker processes if there were anything to do
+    assert files(study) == before
+
+
+def test_only_what_is_missing_is_trained(study):
+    before = files(study)
+    more = mc.Study(
+        study.corpus, ["self_t"], seeds=[1, 2, 3], folds=[1, 2, 3], protocol=SHORT, ledger=study.ledger.folder
+    )
+    assert [run.seed for run in more.missing()] == [3, 3, 3]
+    more.run(here(), progress=False)
+    after = files(study)
+    assert before.items() <= after.items() and len(after) == len(before) + 9
+    assert set(study.results()["seed"]) == {1, 2}  # the other study's runs are not mixed in
+
+
+def test_another_protocol_is_another_run(study):
+    longer = mc.Study(study.corpus, ["self_t"], [1], [1], Protocol(max_epochs=2), study.ledger.folder)
+    assert len(longer.missing()) == 1
+    assert len(mc.Study(study.corpus, ["self_t_corrected"], [1], [1], SHORT, study.ledger.folder).missing()) == 1
+
+
+def test_worker_processes_give_the_same_bits_as_this_process(demo, tmp_path):
+    study = mc.Study(demo, ["self_ta"], [4], [1, 2], SHORT, tmp_path).run(progress=False)
+    for fold in (1, 2):
+        wanted = train(demo, study.variants["self_ta"], fold, 4, SHORT)
+        np.testing.assert_array_equal(study.record("self_ta", fold, 4).predictions()["logits"], wanted.logits["test"])
+
+
+def test_an_interruption_keeps_finished_runs(demo, tmp_path, monkeypatch):
+    """Interrupted in its third run, as by the stop button of a notebook."""
+    started, real = [], ledger_module.Ledger.write
+
+    def write(self, run, corpus, trained):
+        started.append(run)
+        if len(started) == 3:
+            threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
+            time.sleep(1)
+            raise OSError("cut off while writing")
+        return real(self, run, corpus, trained)
+
+    monkeypatch.setattr(ledger_module.Ledger, "write", write)
+    study = mc.Study(demo, ["self_t"], [1], None, SHORT, tmp_path)
+    pool = here()
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        study.run(pool, progress=False)
+    pool.shutdown()
+    assert len(study.results()) == 2
+    monkeypatch.undo()
+    assert len(study.missing()) == 3
+    assert len(study.run(here(), progress=False).results()) == 5
+
+
+def test_a_run_cut_off_while_it_is_filed_leaves_nothing(demo, tmp_path, monkeypatch):
+    run = Run(demo.fingerprint, mc.Variant("t"), 1, 1, SHORT)
+    trained = train(demo, run.variant, 1, 1, SHORT)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger_module, "save_file", fail)
+    with pytest.raises(KeyboardInterrupt):
+        Ledger(tmp_path).write(run, demo, trained)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert not Ledger(tmp_path).has(run)
+
+
+def test_a_failing_run_stops_the_study_and_is_told(demo, tmp_path, monkeypatch):
+    def fail(*_):
+        raise FloatingPointError("self_t fold 1 seed 1: loss not finite")
+
+    monkeypatch.setattr(mc.study, "train", fail)
+    with pytest.raises(FloatingPointError, match="fold 1"):
+        mc.Study(demo, ["self_t"], [1], None, SHORT, tmp_path).run(here(), progress=False)
+
+
+@pytest.mark.parametrize("damage", [lambda t: t[: len(t) // 2], lambda t: "{}", lambda t: "[]"])
+def test_a_damaged_record_is_named(study, tmp_path, demo, damage):
+    copy = mc.Study(demo, ["self_t"], [1], [1], SHORT, tmp_path).run(here(), progress=False)
+    file = next(tmp_path.rglob("run.json"))
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(mc.CorpusError, match=r"run\.json"):
+        copy.results()
+    (file.parent / "weights.safetensors").write_bytes(b"no")
+    (file.parent / "predictions.npz").write_bytes(b"no")
+    file.write_text((study.ledger.folder / study.runs[0].folder / "run.json").read_text())
+    with pytest.raises(mc.CorpusError, match=r"weights\.safetensors"):
+        copy.model("self_t", 1, 1)
+    with pytest.raises(mc.CorpusError, match=r"predictions\.npz"):
+        copy.record("self_t", 1, 1).predictions()
+
+
+def test_curves_status_confusion_and_selection(study):
+    curves = study.learning_curves()
+    assert len(curves) == 18 and set(curves["epoch"]) == {1}
+    status = study.status().set_index("variant")
+    assert status.loc["self_t", ["done", "runs"]].tolist() == [6, 6]
+    total = study.confusion("self_t")
+    assert total.sum() == 2 * sum(len(study.corpus.folds[k].test) for k in (1, 2, 3))
+    assert list(study.select("*_ta").variants) == ["self_ta", "cross_ta"]
+    with pytest.raises(ValueError, match="no variant of this study"):
+        study.select("both_*")
+    assert study.with_variants(["self_a"]).results().empty
+    assert study.with_variants(["self_a"]).confusion("self_a").sum() == 0
+    with pytest.raises(ValueError, match="no run of this study"):
+        study.record("self_t", 1, 9)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(variants=[]), "needs variants"),
+        (dict(variants=["cross_t"]), "cross_t"),
+        (dict(seeds=[]), "needs seeds"),
+        (dict(seeds=["one"]), "whole numbers"),
+        (dict(folds=[9]), "folds"),
+        (dict(primary_metric="WA"), "primary_metric"),
+        (dict(margin=2), "margin"),
+    ],
+)
+def test_studies_without_sense_are_refused(demo, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        mc.Study(**{"corpus": demo, "variants": ["self_t"], **wrong})
+
+
+# ----------------------------------------------------------------------------------------------------- study.toml
+
+
+@pytest.fixture
+def declare(tmp_path, demo):
+    def write(text):
+        file = tmp_path / "study.toml"
+        file.write_text(f"corpus = {json.dumps(str(demo.path))}\n{text}")
+        return file
+
+    return write
+
+
+def test_a_declaration_is_read(declare):
+    file = declare(
+        'variants = ["paper", "uniform_tva", {modalities = "ta", attention = "self", standardise_audio = true}]\n'
+        'seeds = [3, 4]\nfolds = [2, 1]\nprimary_metric = "balanced_accuracy"\nmargin = 0.03\nledger = "kept/here"\n'
+        "[protocol]\nmax_epochs = 7\n"
+    )
+    study = mc.open_study(file)
+    assert len(study.variants) == 16 and "self_ta_standardised" in study.variants
+    assert (study.seeds, study.folds, study.margin) == ([3, 4], [2, 1], 0.03)
+    assert study.primary_metric == "balanced_accuracy" and study.protocol == Protocol(max_epochs=7)
+    assert study.ledger.folder == file.parent / "kept" / "here"
+    changed = mc.open_study(file, seeds=range(1, 3), variants=["self_t"])
+    assert changed.seeds == [1, 2] and list(changed.variants) == ["self_t"]
+
+
+def test_the_environment_can_name_the_file(declare, monkeypatch):
+    monkeypatch.setenv("MMER_STUDY", str(declare("seeds = [6]")))
+    assert mc.open_study().seeds == [6]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sedes = [1]", "unknown setting 'sedes'"),
+        ("seeds = 3", "seeds is a list"),
+        ('margin = "small"', "margin"),
+        ('variants = ["self_xyz"]', "self_xyz"),
+        ('variants = [{modality = "t"}]', "modality"),
+        ("[protocol]\nepochs = 3", "unknown setting 'epochs'"),
+        ("[protocol]\nmax_epochs = 0", "max_epochs"),
+        ("seeds = [1", "declaration of a study"),
+        ('primary_metric = "UWA"', "primary_metric"),
+    ],
+)
+def test_wrong_declarations_name_file_and_setting(declare, text, message):
+    file = declare(text)
+    with pytest.raises((ValueError, TypeError), match=message) as error:
+        mc.open_study(file)
+    assert str(file) in str(error.value)
+
+
+def test_a_missing_declaration_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nothing\.toml"):
+        mc.open_study(tmp_path / "nothing.toml")
+
+
+def test_the_committed_study_is_the_demo():
+    study = mc.open_study(Path(__file__).parents[1] / "data" / "study.toml", corpus=mc.open_study().corpus)
+    assert set(study.variants) == {*mc.PAPER_VARIANTS, "uniform_tva"} and len(study.seeds) == 2
+    assert study.margin and isinstance(study.results(), pd.DataFrame)
