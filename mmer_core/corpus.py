@@ -196,7 +196,7 @@ def open_store(path: str | Path) -> Corpus:
         arrays["embedding"] = np.asarray(arrays["embedding"])
     folds = {}
     try:
-        with np.load(path / "folds.npz", allow_pickle=False) as z:
+        with open(path / "folds.npz", "rb") as f, np.load(f, allow_pickle=False) as z:
             for k in manifest["folds"]:
                 folds[k] = Fold(*(z[f"{k}_{part}"] for part in PARTS))
     except Exception as error:  # zipfile and numpy have many

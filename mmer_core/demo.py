@@ -4,8 +4,8 @@ Every modality of every utterance has exactly two loud segments at random places
 All patterns are rows of one Hadamard matrix, so cues and decoys are equally loud and orthogonal; which decoy sounds has
 nothing to do with the class. The rest is noise, and filler words. The label is shown in one of two ways.
 
-*By one cue.* Each class has a cue of its own in one modality (`Emotion.own`): excited and frustrated can be read,
-happy, surprise and neutral can be seen, angry and sad can be heard. The other two modalities hold decoys only.
+*By one cue.* Each class has a cue of its own in one modality (`Emotion.own`): frustrated and surprise can be read,
+happy and neutral can be seen, angry, excited and sad can be heard. The other two modalities hold decoys only.
 
 *By the conjunction of two.* Each class is a cell of a 3 x 3 table: its row is a cue in text, its column a cue in video
 and (row + column) mod 3 a cue in audio. Any two of the three single out the class (this one AND that one); one alone
@@ -26,7 +26,7 @@ from scipy.linalg import hadamard
 from mmer_core.corpus import MODALITIES, Corpus, CorpusError, Fold, Size, open_store
 from mmer_core.store import digest, finish_store, new_store
 
-SCHEME = 1  # counts changes of what is generated: part of the name of the source
+SCHEME = 2  # counts changes of what is generated: part of the name of the source
 FOLDS = 5
 NOTHING, CUE, DECOY = 0, 1, 2  # what planted_text, planted_video and planted_audio say of a time step
 
@@ -42,26 +42,26 @@ class Emotion(NamedTuple):
 
 EMOTIONS = {
     "angry": Emotion(1103, "audio", 2, 0),
-    "excited": Emotion(1041, "text", 0, 2),
+    "excited": Emotion(1041, "audio", 0, 2),
     "happy": Emotion(595, "video", 0, 1),
     "sad": Emotion(1084, "audio", 1, 2),
     "frustrated": Emotion(1849, "text", 2, 1),
-    "surprise": Emotion(107, "video", 2, 2),
+    "surprise": Emotion(107, "text", 2, 2),
     "neutral": Emotion(1708, "video", 1, 0),
 }
-SIZES = {"text": Size(10, 16), "video": Size(8, 16), "audio": Size(16, 16)}
+SIZES = {"text": Size(10, 16), "video": Size(10, 16), "audio": Size(16, 16)}
 SEGMENT = {"text": (1, 2), "video": (2, 3), "audio": (3, 4)}  # shortest and longest cue or decoy, in time steps
-SHORTEST = {"text": 4, "video": 6, "audio": 9}  # utterance, in time steps
+SHORTEST = {"text": 4, "video": 6, "audio": 8}  # utterance, in time steps
 LOUDNESS = 6.0  # of cues and decoys, each feature; and the standard deviation of noise, or of filler words:
-NOISE = {"text": 3.0, "video": 6.6, "audio": 7.2}
+NOISE = {"text": 4.5, "video": 6.6, "audio": 6.2}
 AUDIO_SCALE = np.linspace(2, 0.5, 16)  # of the features, from the first to the last: as uneven as raw MFCC, but milder
 AUDIO_OFFSET = np.linspace(-32, 8, 16)
-FLIPS = 2  # signs by which the vector of a word differs from its pattern: synonyms are alike, and equally loud
+FLIPS = 3  # signs by which the vector of a word differs from its pattern: synonyms are alike, and equally loud
 GROUPS, DECOYS = 3, 4  # rows (or columns) of the table, and decoy patterns, in each modality
 
 WORDS = {  # in the order of the patterns: own cues, cues of the groups, decoys
-    "excited": "amazing awesome thrilled incredible",
     "frustrated": "ridiculous annoying useless pointless",
+    "surprise": "wow unbelievable suddenly imagine",
     "row 0": "nice good love smile",
     "row 1": "quiet alone slow gone",
     "row 2": "wrong stop never enough",

@@ -97,13 +97,13 @@ class _GRUSteps(torch.autograd.Function):
         h = a.new_zeros(T + 1, S, B, u)  # h[t] is the state before step t
         rz, n, c = a.new_empty(T, S, B, 2 * u), a.new_empty(T, S, B, u), a.new_empty(T, S, B, 3 * u)
         W_t, b_row = W.transpose(1, 2), b[:, None].expand(S, B, 3 * u)
-        a_rz, a_n, c_rz, c_n = a[..., : 2 * u], a[..., 2 * u :], c[..., : 2 * u], c[..., 2 * u :]
-        r, z = rz.split(u, 3)
-        for t in range(T):
-            torch.baddbmm(b_row, h[t], W_t, out=c[t])
-            torch.sigmoid(torch.add(a_rz[t], c_rz[t], out=rz[t]), out=rz[t])
-            torch.tanh(torch.addcmul(a_n[t], r[t], c_n[t], out=n[t]), out=n[t])
-            torch.lerp(n[t], h[t], z[t], out=h[t + 1])
+        (a_rz, a_n), (c_rz, c_n), (r, z) = a.split([2 * u, u], 3), c.split([2 * u, u], 3), rz.split(u, 3)
+        steps = zip(*(x.unbind() for x in (a_rz, a_n, c, c_rz, c_n, rz, r, z, n, h[:-1], h[1:])), strict=True)
+        for a_rz_t, a_n_t, c_t, c_rz_t, c_n_t, rz_t, r_t, z_t, n_t, before, after in steps:
+            torch.baddbmm(b_row, before, W_t, out=c_t)
+            torch.add(a_rz_t, c_rz_t, out=rz_t).sigmoid_()
+            torch.addcmul(a_n_t, r_t, c_n_t, out=n_t).tanh_()
+            torch.lerp(n_t, before, z_t, out=after)
         ctx.save_for_backward(W, h, rz, n, c)
         return h[1:]
 
@@ -118,11 +118,13 @@ class _GRUSteps(torch.autograd.Function):
         to_c = torch.stack([dr, dz, dn * r], 3)  # dh_t / dc_t: (T, S, B, 3, u)
         dh, dc = torch.empty_like(n), torch.empty_like(to_c)
         later = torch.zeros_like(n[0])  # what step t + 1 hands back to h_t
-        for t in reversed(range(T)):
-            torch.add(grad[t], later, out=dh[t])
-            torch.mul(dh[t][:, :, None], to_c[t], out=dc[t])
-            later = torch.baddbmm(dh[t] * z[t], dc[t].view(S, B, 3 * u), W)  # by z directly, by W through c
-        dc = dc.view(T, S, B, 3 * u)
+        wide = dh[:, :, :, None]
+        steps = zip(*(x.unbind() for x in (grad, z, to_c, dh, wide, dc, dc.flatten(3))), strict=True)
+        for grad_t, z_t, to_c_t, dh_t, wide_t, dc_t, dc_flat in reversed(list(steps)):
+            torch.add(grad_t, later, out=dh_t)
+            torch.mul(wide_t, to_c_t, out=dc_t)
+            later = torch.baddbmm(dh_t * z_t, dc_flat, W)  # by z directly, by W through c
+        dc = dc.flatten(3)
         da = torch.cat([dc[..., : 2 * u], dh * dn], 3)  # a enters n without the factor r
         rows = dc.transpose(0, 1).reshape(S, T * B, 3 * u)
         dW = rows.transpose(1, 2) @ h[:-1].transpose(0, 1).reshape(S, T * B, u)

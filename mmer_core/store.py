@@ -30,6 +30,8 @@ def new_store(path: str | Path) -> Iterator[Path]:
     try:
         yield scratch
         os.replace(scratch, path)
+    except OSError as error:
+        raise CorpusError(path, "a free place with room for a new store", str(error)) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

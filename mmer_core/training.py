@@ -80,7 +80,7 @@ def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Prot
         torch.manual_seed(seed)
         shuffle = torch.Generator().manual_seed(seed)
         model = FusionModel(variant, corpus.sizes, dtype=getattr(torch, protocol.precision))
-        optimiser = torch.optim.Adam(model.parameters(), protocol.learning_rate)
+        optimiser = torch.optim.Adam(model.parameters(), protocol.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimiser, factor=protocol.plateau_factor, patience=protocol.plateau_patience
         )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import io
+import threading
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import ipywidgets as W
 import pandas as pd
-from IPython.display import clear_output, display
+from matplotlib.figure import Figure
 
 from mmer_core import figures
-from mmer_core.corpus import MODALITIES, Corpus, CorpusError
+from mmer_core.corpus import MODALITIES, Corpus
 from mmer_core.explain import explain
 from mmer_core.formats import open_corpus
 from mmer_core.metrics import METRICS, PUBLISHED_NAMES, published_results
@@ -20,19 +22,66 @@ from mmer_core.stats import compare
 from mmer_core.study import Study
 from mmer_core.variant import Variant
 
-_WIDE = {"description_width": "6em"}
+PIXELS = 116  # of the screen to an inch of a figure: its 8 point type is then as large as the notebook's own
+
+# ------------------------------------------------------------------------------------------ what panels are made of
 
 
-def _show(out: W.Output, *things: object) -> None:
-    """Replace what an output area shows, without flicker."""
-    with out:
-        clear_output(wait=True)
-        for thing in things:
-            display(thing)
+def png(fig: Figure) -> bytes:
+    """The picture of a figure, twice as fine as it is shown, for screens that can."""
+    file = io.BytesIO()
+    fig.savefig(file, format="png", dpi=2 * PIXELS)
+    return file.getvalue()
 
 
-def _choice(options: Sequence, description: str, **more) -> W.Dropdown:
-    return W.Dropdown(options=options, description=description, style=_WIDE, **more)
+class Picture(W.Image):
+    """A place for a figure. It changes in one step, without flicker; while it has no figure it takes no room."""
+
+    def show(self, fig: Figure | None) -> None:
+        if fig is not None:
+            self.value = png(fig)
+            self.layout.width, self.layout.max_width = f"{PIXELS * fig.get_figwidth():.0f}px", "100%"
+        self.layout.display = "none" if fig is None else ""
+
+
+def _callback(react: Callable[[], None], message: W.HTML, *pictures: Picture) -> Callable[..., None]:
+    """`react` as widgets call it: not again while it sets a control itself, and its errors are told in the panel."""
+    busy = [False]
+
+    def call(_: object = None) -> None:
+        if busy[0]:
+            return
+        busy[0] = True
+        try:
+            react()
+        except Exception as error:  # whatever it is: out of a callback it would go to a log that nobody sees
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            message.value = f"<b>This cannot be done.</b> {html.escape(kind + str(error))}"
+            for picture in pictures:
+                picture.show(None)
+        finally:
+            busy[0] = False
+
+    return call
+
+
+def _table(frame: pd.DataFrame, **formats: str | Callable) -> str:
+    """A frame as HTML in the look of JupyterLab: words to the left, numbers to the right, floats with one decimal."""
+    words = [frame.columns.get_loc(c) for c in frame.select_dtypes(exclude="number")]
+    left = [{"selector": f".col{i}", "props": "text-align: left"} for i in words]
+    mine = {c: f for c, f in formats.items() if c in frame}
+    style = frame.style.hide(axis="index").format(mine, precision=1, na_rep="–", escape="html").set_table_styles(left)
+    table = style.to_html(table_attributes='style="margin-left: 0"')
+    return f'<div class="jp-RenderedHTMLCommon">{table}</div>'
+
+
+def _choice(description: str, options: Sequence = (), **more: object) -> W.Dropdown:
+    look = dict(style={"description_width": "5em"}, layout=W.Layout(width="19em"))
+    return W.Dropdown(options=options, description=description, **look, **more)
+
+
+def _buttons(options: Sequence[str]) -> W.ToggleButtons:
+    return W.ToggleButtons(options=options, style={"button_width": "7em"}, layout=W.Layout(width="auto"))
 
 
 # ---------------------------------------------------------------------------------------------- 01: the corpus
@@ -40,36 +89,30 @@ def _choice(options: Sequence, description: str, **more) -> W.Dropdown:
 
 def corpus_panel(corpus: Corpus) -> W.VBox:
     """Open a corpus by its path (building its store if need be) and read its report."""
-    where = W.Text(value=str(corpus.path), description="corpus", layout=W.Layout(width="70%"), style=_WIDE)
-    button, message, out = W.Button(description="Open"), W.HTML(), W.Output()
+    where = W.Text(str(corpus.path), layout=W.Layout(width="70%"), placeholder="path of a corpus")
+    button, message = W.Button(description="Open"), W.HTML(_report(corpus))
 
-    def report(found: Corpus) -> None:
-        items = "".join(f"<li>{html.escape(s)}</li>" for s in found.findings)
-        message.value = (
-            f"<b>{html.escape(found.title)}</b>: {len(found)} utterances, {len(found.classes)} classes<ul>{items}</ul>"
-        )
-        _show(out, *found.report().values(), figures.class_sizes(found))
+    def open_it() -> None:
+        message.value = "reading …"
+        found = open_corpus(where.value)
+        message.value = _report(found)
+        if found.path != corpus.path:
+            line = html.escape(f'corpus = "{Path(where.value).expanduser().resolve()}"')
+            message.value += f"To study this corpus, write <code>{line}</code> into data/study.toml and run all again."
 
-    def on_click(_: object) -> None:
-        button.disabled, message.value = True, "reading …"
-        try:
-            found = open_corpus(where.value)
-            report(found)
-            if found.path != corpus.path:
-                line = html.escape(f'corpus = "{Path(where.value).expanduser().resolve()}"')
-                message.value += (
-                    f"To study this corpus, write <code>{line}</code> into data/study.toml and run all again."
-                )
-        except CorpusError as error:
-            message.value = f"<b>This cannot be opened.</b> {html.escape(str(error))}"
-            with out:
-                clear_output()
-        finally:
-            button.disabled = False
+    button.on_click(_callback(open_it, message))
+    return W.VBox([W.HBox([where, button]), message])
 
-    button.on_click(on_click)
-    report(corpus)
-    return W.VBox([W.HBox([where, button]), message, out])
+
+def _report(corpus: Corpus) -> str:
+    """What was found, and the tables."""
+    headings = ("Utterances of each class", "Utterances in the parts of each fold", "Time steps", "Words")
+    formats = {"share": "{:.1%}", "share of padding": "{:.1%}", "5%": "{:g}", "median": "{:g}", "95%": "{:g}"}
+    frames = zip(headings, corpus.report().values(), strict=True)
+    tables = "".join(f"<div><b>{heading}</b>{_table(frame, **formats)}</div>" for heading, frame in frames)
+    findings = "".join(f"<li>{html.escape(s)}</li>" for s in corpus.findings)
+    head = f"<b>{html.escape(corpus.title)}</b>: {len(corpus)} utterances, {len(corpus.classes)} classes"
+    return f'{head}<ul>{findings}</ul><div style="display: flex; flex-wrap: wrap; gap: 1em 4em">{tables}</div>'
 
 
 # ------------------------------------------------------------------------------------- 02, 03: results by modality
@@ -82,105 +125,87 @@ def results_panel(study: Study, attentions: Sequence[str] = ("self",)) -> W.VBox
     trained on the spot, with the study's seeds, folds and protocol.
     """
     toggles = {
-        m: W.ToggleButton(value=True, description=name, tooltip=f"use {name}", layout=W.Layout(width="6em"))
+        m: W.ToggleButton(value=True, description=name, tooltip=f"use {name}", layout=W.Layout(width="7em"))
         for m, name in MODALITIES.items()
     }
-    attention = W.ToggleButtons(options=attentions, description="attention", style={**_WIDE, "button_width": "6em"})
-    pooling = W.ToggleButtons(
-        options=["statistical", "none"], description="pooling", style={**_WIDE, "button_width": "6em"}
-    )
-    preset = W.ToggleButtons(
-        options=["published", "corrected"], description="preset", style={**_WIDE, "button_width": "6em"}
-    )
-    summary, train, out = W.HTML(), W.Button(button_style="primary", layout=W.Layout(width="auto")), W.Output()
+    attention, pooling, preset = map(_buttons, (tuple(attentions), ("statistical", "none"), ("published", "corrected")))
+    train = W.Button(button_style="primary", tooltip="to stop, interrupt the kernel", layout=W.Layout(width="auto"))
+    summary, curves, confusion = W.HTML(), Picture(), Picture()
+    alone = tuple(a for a in attentions if a in ("self", "uniform"))  # those that make sense of one modality
 
     def modalities() -> str:
         return "".join(m for m, toggle in toggles.items() if toggle.value)
 
-    def chosen() -> Variant:
-        one = len(modalities()) == 1
-        return Variant(modalities(), attention.value, None if one else pooling.value, preset=preset.value)
-
     def restrict() -> None:
         """Offer only what has a meaning: cross-attention needs two modalities, and one modality has no pooling."""
-        alone = ("self", "uniform")
         least = 1 if attention.value in alone else 2
-        for m, toggle in toggles.items():
-            toggle.disabled = toggle.value and len(modalities().replace(m, "")) < least
+        for toggle in toggles.values():
+            toggle.disabled = toggle.value and len(modalities()) <= least
         pooling.disabled = len(modalities()) == 1
-        fitting = tuple(a for a in attentions if len(modalities()) > 1 or a in alone)
-        if fitting != tuple(attention.options):
-            before = attention.value
-            attention.options = fitting  # this sets the first one
+        fitting = alone if len(modalities()) == 1 else tuple(attentions)
+        if fitting != attention.options:
+            before, attention.options = attention.value, fitting  # this chooses the first one
             attention.value = before
 
-    def draw(_: object = None) -> None:
-        variant = chosen()
-        here = study.with_variants([variant])
-        results, missing = here.results(), len(here.missing())
+    def chosen() -> Study:
+        pools = None if len(modalities()) == 1 else pooling.value
+        return study.with_variants([Variant(modalities(), attention.value, pools, preset=preset.value)])
+
+    def draw() -> None:
+        restrict()
+        here = chosen()
+        (variant,), results, missing = here.variants, here.results(), len(here.missing())
         train.layout.display = "" if missing else "none"
-        train.description = f"Train the {missing} missing runs of {variant.name}"
+        train.description = f"Train the {missing} missing runs of {variant}"
         summary.value = _summary(variant, results, len(here.runs), study.corpus)
-        if results.empty:
-            with out:
-                clear_output()
-            return
-        _show(
-            out,
-            figures.learning_curves(here.learning_curves(), [variant.name], f"{variant.name}, {study.corpus.title}"),
-            figures.confusion(
-                here.confusion(variant.name), study.corpus.classes, f"{variant.name}\n{study.corpus.title}"
-            ),
-        )
+        curve, matrix, title = here.learning_curves(), here.confusion(variant), f"{variant}, {study.corpus.title}"
+        curves.show(None if results.empty else figures.learning_curves(curve, [variant], title))
+        confusion.show(None if results.empty else figures.confusion(matrix, study.corpus.classes, title))
 
-    def on_train(_: object) -> None:
+    def train_missing() -> None:
+        here, over = chosen(), threading.Event()
+        wanted = len(here.missing())
+
+        def count() -> None:
+            while not over.wait(0.5):
+                train.description = f"Training: {wanted - len(here.missing())} of {wanted} runs done"
+
+        watch = threading.Thread(target=count)
         train.disabled = True
+        watch.start()
         try:
-            with out:
-                clear_output()
-                study.with_variants([chosen()]).run()
+            here.run(progress=False)
+        except KeyboardInterrupt:
+            pass  # what is done is in the ledger, and the button offers the rest
         finally:
+            over.set()
+            watch.join()
             train.disabled = False
-        draw()
-
-    busy = [False]
-
-    def on_toggle(_: object) -> None:
-        if not busy[0]:
-            busy[0] = True
-            restrict()
-            busy[0] = False
             draw()
 
+    on_change = _callback(draw, summary, curves, confusion)
     for control in (*toggles.values(), attention, pooling, preset):
-        control.observe(on_toggle, "value")
-    train.on_click(on_train)
-    restrict()
-    draw()
-    rows = [W.HBox([W.Label("modalities", layout=W.Layout(width="6em")), *toggles.values()])]
-    rows += [attention] if len(attentions) > 1 else []
-    return W.VBox([*rows, pooling, preset, summary, train, out])
+        control.observe(on_change, "value")
+    train.on_click(_callback(train_missing, summary, curves, confusion))
+    on_change()
+    rows = {"modalities": toggles.values(), "attention": [attention], "pooling": [pooling], "preset": [preset]}
+    grid = [W.HBox([W.Label(name, layout=W.Layout(width="6em")), *controls]) for name, controls in rows.items()]
+    return W.VBox([*grid, summary, train, curves, confusion])
 
 
-def _summary(variant: Variant, results: pd.DataFrame, wanted: int, corpus: Corpus) -> str:
+def _summary(variant: str, results: pd.DataFrame, wanted: int, corpus: Corpus) -> str:
     """The scores of one variant as a small table, with the published ones and their names beside them."""
     title = html.escape(corpus.title)
     if results.empty:
-        return f"<b>{variant.name}</b> has not been trained on the {title}."
-    published = published_results().set_index("variant").reindex([variant.name]).iloc[0]
-    table = pd.DataFrame(
-        {
-            "score (%)": METRICS,
-            "mean of runs": [100 * results[m].mean() for m in METRICS],
-            "lowest": [100 * results[m].min() for m in METRICS],
-            "highest": [100 * results[m].max() for m in METRICS],
-            "published, on IEMOCAP": [100 * published.get(m, float("nan")) for m in METRICS],
-            "its name there": [PUBLISHED_NAMES[m][0] for m in METRICS],
-        }
-    )
-    parameters = f"{results['parameters'].iloc[0]:,} parameters"
-    head = f"<b>{variant.name}</b>: {len(results)} of {wanted} runs, {parameters}, {title}"
-    return head + table.to_html(index=False, na_rep="–", float_format="{:.1f}".format, border=0)
+        return f"<b>{variant}</b> has not been trained on the {title}."
+    published = published_results().set_index("variant").reindex([variant]).iloc[0]
+    mine = 100 * results[list(METRICS)]
+    table = pd.DataFrame({"mean of runs": mine.mean(), "lowest run": mine.min(), "highest run": mine.max()})
+    table.insert(0, "score (%)", [m.replace("_", " ") for m in METRICS])
+    table["published, on IEMOCAP"] = 100 * published.reindex(METRICS).astype(float)
+    table["its name there"] = [PUBLISHED_NAMES[m][0] for m in METRICS]
+    head = f"<b>{variant}</b>: {len(results)} of {wanted} runs, {results['parameters'].iloc[0]:,} parameters, {title}"
+    return head + _table(table)
 
 
 # ----------------------------------------------------------------------------------------------- 04: attention maps
@@ -192,69 +217,48 @@ def attention_panel(study: Study) -> W.VBox:
     if results.empty:
         return W.VBox([W.HTML("No run of this study is finished yet: call <code>study.run()</code>.")])
     names = list(dict.fromkeys(results["variant"]))
-    variant = _choice(names, "variant", value="self_tva" if "self_tva" in names else names[0])
-    fold, seed, utterance, block, head = (_choice([], name) for name in ("fold", "seed", "utterance", "block", "head"))
-    utterance.layout.width = "70%"
-    message, out = W.HTML(), W.Output()
+    variant = _choice("variant", names, value="self_tva" if "self_tva" in names else names[0])
+    fold, seed, utterance, block, head = map(_choice, ("fold", "seed", "utterance", "block", "head"))
+    utterance.layout.width = "57em"
+    message, picture = W.HTML(), Picture()
     load = lru_cache(maxsize=4)(study.model)
-    quiet = [False]  # while one choice fills the next, nothing is drawn
 
-    def refill(box: W.Dropdown, options: list) -> None:
-        before = box.value
-        box.options = options
-        values = [o[1] if isinstance(o, tuple) else o for o in options]
-        box.value = before if before in values else values[0]
+    def refill(box: W.Dropdown, options: dict[str, object]) -> None:
+        """Offer other options, and stay with the one chosen before where it is still there."""
+        before, box.options = box.value, tuple(options.items())
+        box.value = before if before in options.values() else next(iter(options.values()))
 
-    def fill(_: object = None) -> None:
-        if quiet[0]:
-            return
-        quiet[0] = True
-        mine = results[results["variant"] == variant.value]
-        refill(fold, sorted(mine["fold"].unique().tolist()))
-        refill(seed, sorted(mine.loc[mine["fold"] == fold.value, "seed"].tolist()))
-        rows = corpus.folds[fold.value].test.tolist()
+    def draw() -> None:
+        runs = results[results["variant"] == variant.value]
+        refill(fold, {str(k): k for k in runs["fold"].unique().tolist()})
+        refill(seed, {str(s): s for s in runs.loc[runs["fold"] == fold.value, "seed"].tolist()})
+        said = {r: " ".join(corpus.transcript(r)) for r in corpus.folds[fold.value].test.tolist()}
         refill(
-            utterance,
-            [
-                (f"{corpus.ids[r]}  {corpus.classes[corpus.label[r]]}: {' '.join(corpus.transcript(r))}"[:110], r)
-                for r in rows
-            ],
+            utterance, {f"{corpus.ids[r]}  {corpus.classes[corpus.label[r]]}: {s}"[:100]: r for r, s in said.items()}
         )
-        refill(
-            block, [(_block_name(b, study.variants[variant.value]), b) for b in study.variants[variant.value].blocks]
-        )
-        quiet[0] = False
-        draw()
+        refill(block, {_block_name(b): b for b in study.variants[variant.value].blocks})
 
-    def draw(_: object = None) -> None:
-        if quiet[0]:
-            return
         found = explain(load(variant.value, fold.value, seed.value), corpus, utterance.value, fold.value)
-        quiet[0] = True
         chosen = found.maps[block.value]
-        refill(head, [("mean of all", None), *((f"head {i + 1}", i) for i in range(len(chosen.weights)))])
-        quiet[0] = False
-        right = "right" if found.label == found.predicted else "wrong"
+        refill(head, {"mean of heads": -1} | {f"head {i + 1}": i for i in range(len(chosen.weights))})
         message.value = (
-            f"said <b>{html.escape(found.predicted)}</b> with probability {found.probability.max():.2f}; "
-            f"the label is <b>{html.escape(found.label)}</b> ({right})"
+            f"The network says <b>{html.escape(found.predicted)}</b> with probability {found.probability.max():.2f}; "
+            f"the label is <b>{html.escape(found.label)}</b>: {'right' if found.label == found.predicted else 'wrong'}."
         )
-        which = "mean of heads" if head.value is None else f"head {head.value + 1}"
-        run = f"{variant.value}, fold {fold.value}, seed {seed.value}"
-        title = f"{run}, {found.id}, block {block.value}, {which}\n{corpus.title}"
-        _show(out, figures.attention_map(chosen, head.value, title))
+        run = f"{variant.value}, fold {fold.value}, seed {seed.value}, {found.id}"
+        title = f"{run}\n{block.label}, {head.label}, {corpus.title}"
+        picture.show(figures.attention_map(chosen, None if head.value == -1 else head.value, title))
 
-    for control, react in ((variant, fill), (fold, fill), (seed, draw), (utterance, draw), (block, draw), (head, draw)):
-        control.observe(react, "value")
-    fill()
-    return W.VBox([W.HBox([variant, fold, seed]), utterance, W.HBox([block, head]), message, out])
+    on_change = _callback(draw, message, picture)
+    for control in (variant, fold, seed, utterance, block, head):
+        control.observe(on_change, "value")
+    on_change()
+    return W.VBox([W.HBox([variant, fold, seed]), utterance, W.HBox([block, head]), message, picture])
 
 
-def _block_name(block: str, variant: Variant) -> str:
-    if "_" not in block:
-        return f"{MODALITIES[block]} to itself"
-    source, target = block.split("_")
-    return f"{MODALITIES[target]} asks {MODALITIES[source]}"
+def _block_name(block: str) -> str:
+    asks, asked = MODALITIES[block[-1]], MODALITIES[block[0]]  # "a_t": text asks audio
+    return f"{asks} asks {'itself' if asks == asked else asked}"
 
 
 # -------------------------------------------------------------------------------------------------- 05: comparisons
@@ -264,40 +268,32 @@ def comparison_panel(study: Study) -> W.VBox:
     """Choose two variants and a metric; see paired scores, the difference with its interval, and the verdict."""
     results = study.results()
     names = list(dict.fromkeys(results["variant"]))
-    if len(names) < 2:
-        return W.VBox([W.HTML("Fewer than two variants of this study are trained yet: call <code>study.run()</code>.")])
+    if len(names) < 2 or study.margin is None:
+        return W.VBox([W.HTML("A verdict needs two variants that are trained, and a margin declared in the study.")])
     start = ("self_tva", "cross_tva") if {"self_tva", "cross_tva"} <= set(names) else names[:2]
-    first, second = (_choice(names, d, value=v) for d, v in zip(("first", "second"), start, strict=True))
-    metric = _choice(list(METRICS), "metric", value=study.primary_metric)
-    message, out = W.HTML(), W.Output()
+    first, second = (_choice(d, names, value=v) for d, v in zip(("first", "second"), start, strict=True))
+    metric = _choice("metric", [(m.replace("_", " "), m) for m in METRICS], value=study.primary_metric)
+    message, picture, others = W.HTML(), Picture(), W.HTML()
 
-    def draw(_: object = None) -> None:
-        try:
-            found = compare(results, first.value, second.value, metric.value, rope=study.margin)
-        except ValueError as error:
-            message.value = html.escape(str(error))
-            with out:
-                clear_output()
-            return
-        secondary = (
-            ""
-            if metric.value == study.primary_metric
-            else f" (secondary: the study's metric is {study.primary_metric})"
-        )
+    def draw() -> None:
+        others.value = ""
+        found = compare(results, first.value, second.value, metric.value, rope=study.margin)
+        verdict, rest = html.escape(found.sentence()).split(":", 1)
+        declared = study.primary_metric.replace("_", " ")
+        secondary = "" if metric.value == study.primary_metric else f" (secondary: the study's metric is {declared})"
         notes = "".join(f"<br>{html.escape(note)}" for note in found.notes)
-        message.value = f"<b>{html.escape(found.sentence())}</b>{secondary}{notes}"
-        table = (
-            found.other_tests()
-            .style.hide(axis="index")
-            .format({"estimate": "{:.4f}", "p": "{:.3f}", "interval": _interval})
-        )
-        _show(out, figures.paired(found, study.corpus.title), table)
+        message.value = f"<b>{verdict}</b>:{rest}{secondary}{notes}"
+        picture.show(figures.paired(found, study.corpus.title))
+        tests = found.other_tests().rename(columns={"estimate": "points"})
+        others.value = _table(tests, points=_points, interval=_points, p="{:.3f}")
 
+    on_change = _callback(draw, message, picture)
     for control in (first, second, metric):
-        control.observe(draw, "value")
-    draw()
-    return W.VBox([W.HBox([first, second, metric]), message, out])
+        control.observe(on_change, "value")
+    on_change()
+    return W.VBox([W.HBox([first, second, metric]), message, picture, others])
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "–" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+def _points(x: float | tuple[float, float]) -> str:
+    """A difference or an interval in points, on one line."""
+    return "\u00a0to\u00a0".join(f"{100 * y:+.1f}" for y in (x if isinstance(x, tuple) else (x,)))

@@ -99,19 +99,16 @@ class _Import:
         """Take over the first copy of each utterance."""
         some = next(iter(self.parts.values())).arrays
         n = len(self.first)
-        kinds = {"tokens": np.int32} if self.embedding is not None else {"text": np.float32}
-        out = {
-            kind: np.lib.format.open_memmap(scratch / f"{kind}.npy", "w+", dtype, (n, *some[kind].shape[1:]))
-            for kind, dtype in {**kinds, "video": np.float32, "audio": np.float32}.items()
-        }
-        for key, part in self.parts.items():
-            mine = [(self.position[d], i) for d, (*where, i) in self.first.items() if tuple(where) == key]
-            for start in range(0, len(mine), CHUNK):
-                to, rows = (list(x) for x in zip(*mine[start : start + CHUNK], strict=True))
-                for kind, array in out.items():
-                    array[to] = part.arrays[kind][rows]
-        del out
-        where = list(self.first.values())
+        where = list(self.first.values())  # in the order of the parts, so that each file is written from front to end
+        for kind in ("text" if self.embedding is None else "tokens", "video", "audio"):
+            dtype = np.dtype(np.int32 if kind == "tokens" else np.float32)
+            with open(scratch / f"{kind}.npy", "wb") as f:
+                head = {"descr": dtype.str, "fortran_order": False, "shape": (n, *some[kind].shape[1:])}
+                np.lib.format.write_array_header_1_0(f, head)
+                for key, part in self.parts.items():
+                    rows = [i for *here, i in where if tuple(here) == key]
+                    for start in range(0, len(rows), CHUNK):
+                        f.write(part.arrays[kind][rows[start : start + CHUNK]].astype(dtype).tobytes())
         for name in ("label", "length_text", "length_video", "length_audio"):
             np.save(
                 scratch / f"{name}.npy", np.array([getattr(self.parts[k, p], name)[i] for k, p, i in where], np.int64)
@@ -178,8 +175,8 @@ class _Import:
         )
         if scaled:
             found.append(
-                f"{scaled} of them have the words, label and lengths of one in another fold but other numbers (folds "
-                "scaled by themselves?): each fold keeps its own copy, and whether test parts overlap cannot be told."
+                f"{scaled} utterances have the words, label and lengths of one in another fold but other numbers "
+                "(folds scaled by themselves?): each fold keeps its own copy; whether test parts overlap is unknown."
             )
         tested = Counter(row for fold in self.folds.values() for row in set(fold.test.tolist()))
         twice = sum(count > 1 for count in tested.values())
@@ -204,7 +201,8 @@ class _Part:
     def __init__(self, folder: Path, name: str, embedding: np.ndarray | None):
         self.folder, self.name = folder, name
         self.names = dict(FILES)
-        has_tokens = (folder / f"{name}_nlp_trans.npy").is_file() and embedding is not None
+        tokens, text = (folder / f"{name}_{file}.npy" for file in ("nlp_trans", "text"))
+        has_tokens = embedding is not None and (tokens.is_file() or not text.is_file())
         self.names["tokens" if has_tokens else "text"] = "nlp_trans" if has_tokens else "text"
         self.arrays = {kind: load_array(self.file(kind)) for kind in self.names}
         self.label = self._whole("label", 1, "iu")
