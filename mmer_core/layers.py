@@ -49,7 +49,6 @@ class BiGRU(nn.Module):
 
     def __init__(self, dim: int, units: int):
         super().__init__()
-        self.units = units
         for suffix in ("", "_reverse"):
             for name, shape in (
                 ("weight_ih_l0", (3 * units, dim)),
@@ -65,24 +64,36 @@ class BiGRU(nn.Module):
 
         With lengths the backward direction starts at the last valid step, and states at padded steps are zero.
         """
-        (B, T, _), u = x.shape, self.units
-        both = [(getattr(self, n), getattr(self, n + "_reverse")) for n in ("weight_ih_l0", "bias_ih_l0")]
-        inputs = F.linear(x.transpose(0, 1), *(torch.cat(pair) for pair in both))  # (T, B, 6u)
-        order = _backwards(T, length, x.device)  # (T, B or 1)
-        ahead, back = inputs.split(3 * u, 2)
-        back = back.gather(0, order[..., None].expand(T, B, 3 * u))
-        W, b = (torch.stack([getattr(self, n), getattr(self, n + "_reverse")]) for n in ("weight_hh_l0", "bias_hh_l0"))
-        states = _GRUSteps.apply(torch.stack([ahead, back], 1), W, b)  # (T, 2, B, u)
-        ahead, back = states.unbind(1)
-        back = back.gather(0, order[..., None].expand(T, B, u))
-        out = torch.cat([ahead, back], 2).transpose(0, 1)  # (B, T, 2u)
+        B, T, _ = x.shape
+        x = x.transpose(0, 1).contiguous()  # (T, B, D)
+        order = _backwards(B, T, length, x.device)
+        ahead = F.linear(x, self.weight_ih_l0, self.bias_ih_l0)  # (T, B, 3u)
+        back = _Reorder.apply(F.linear(x, self.weight_ih_l0_reverse, self.bias_ih_l0_reverse), order)
+        W = torch.stack([self.weight_hh_l0, self.weight_hh_l0_reverse])  # (2, 3u, u)
+        b = torch.stack([self.bias_hh_l0, self.bias_hh_l0_reverse])
+        ahead, back = _GRUSteps.apply(torch.stack([ahead, back], 1), W, b).unbind(1)  # (T, B, u)
+        out = torch.cat([ahead, _Reorder.apply(back, order)], 2).transpose(0, 1)  # (B, T, 2u)
         return out if length is None else out * valid_steps(length, T)[..., None]
 
 
-def _backwards(steps: int, length: Tensor | None, device: torch.device) -> Int[Tensor, "T B"]:
-    """The order of time for the backward direction, its own inverse: valid steps reversed, padding where it was."""
-    t = torch.arange(steps, device=device)[:, None]
-    return t.flip(0) if length is None else torch.where(t < length, length - 1 - t, t)
+def _backwards(batch: int, steps: int, length: Tensor | None, device: torch.device) -> Int[Tensor, " TB"]:
+    """Rows of [T, B] in the order of the backward direction: valid steps reversed, padding where it was."""
+    t = torch.arange(steps, device=device)[:, None].expand(steps, batch)
+    order = t.flip(0) if length is None else torch.where(t < length, length - 1 - t, t)
+    return (order * batch + torch.arange(batch, device=device)).flatten()
+
+
+class _Reorder(torch.autograd.Function):
+    """Rows of x [T, B, n] in another order that is its own inverse, so that the gradient takes the same way back."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return x.flatten(0, 1).index_select(0, order).view(x.shape)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.flatten(0, 1).index_select(0, *ctx.saved_tensors).view(grad.shape), None
 
 
 class _GRUSteps(torch.autograd.Function):

@@ -99,10 +99,26 @@ class Record:
 
 
 class Ledger:
-    """The records of any number of studies, one folder a run."""
+    """The records of any number of studies, one folder a run; and what was declared before the first of them."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).expanduser().resolve()
+
+    def declare(self, fingerprint: str, metric: str, margin: float | None) -> dict:
+        """Note metric and margin of a corpus, unless they were noted before; returns what was noted first."""
+        file = self.folder / f"declared-{fingerprint}.json"
+        if not file.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"primary_metric": metric, "margin": margin, "when": _now()}), encoding="utf-8")
+        return self.declared(fingerprint)
+
+    def declared(self, fingerprint: str) -> dict:
+        """What was noted by `declare`; empty if nothing was."""
+        file = self.folder / f"declared-{fingerprint}.json"
+        try:
+            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except ValueError as error:
+            raise CorpusError(file, "what was declared before the runs", str(error)) from None
 
     def has(self, run: Run) -> bool:
         return (self.folder / run.folder / "run.json").is_file()
@@ -134,7 +150,7 @@ class Ledger:
                 **{package: importlib.metadata.version(package) for package in ("mmer_core", "torch", "numpy")},
                 "python": platform.python_version(),
                 "machine": f"{platform.system()} {platform.machine()}",
-                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "finished": _now(),
             },
         }
         ids = np.array(corpus.ids)
@@ -156,3 +172,7 @@ class Ledger:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return self.read(run)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

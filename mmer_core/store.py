@@ -115,7 +115,7 @@ def frame_scale(x: np.ndarray, length: np.ndarray, rows: np.ndarray) -> np.ndarr
         total, square, count = total + frames.sum(0), square + (frames**2).sum(0), count + len(frames)
     mean = total / count
     std = np.sqrt(np.maximum(square / count - mean**2, 0))
-    std[std < 1e-6 * (1 + np.abs(mean + shift))] = 1
+    std[std <= 1e-6 * np.abs(mean + shift)] = 1
     return np.stack([mean + shift, std]).astype(np.float32)
 
 

@@ -124,6 +124,7 @@ class Study:
                 thread each. Workers must see the folders of the store and the ledger.
             progress: show runs done, the last scores and the time left.
         """
+        self.ledger.declare(self.corpus.fingerprint, self.primary_metric, self.margin)
         missing = sorted(self.missing(), key=_effort, reverse=True)  # the longest first: cores stay busy to the end
         if not missing:
             return self
@@ -184,6 +185,39 @@ class Study:
                 | dict(seconds=s["seconds"])
             )
         return pd.DataFrame(rows, columns=columns)
+
+    def recalls(self) -> pd.DataFrame:
+        """One row a finished run and class: variant, fold, seed, class, recall (NaN if nobody is), n_train, n_test."""
+        rows = []
+        for run, record in self._records():
+            known = dict(variant=run.variant.name, fold=run.fold, seed=run.seed)
+            counts = {f"n_{part}": record.summary["counts"][part] for part in ("train", "test")}
+            for k, name in enumerate(self.corpus.classes):
+                right, n = record.confusion[k, k], record.confusion[k].sum()
+                rows.append({**known, "class": name, "recall": right / n if n else float("nan"), **counts})
+        return pd.DataFrame(rows, columns=["variant", "fold", "seed", "class", "recall", "n_train", "n_test"])
+
+    def predictions(self, variant: str) -> dict[tuple[int, int], dict[str, np.ndarray]]:
+        """Test predictions of one variant by (fold, seed): ids [N], label [N], logits [N, C]."""
+        return {
+            (run.fold, run.seed): record.predictions("test")
+            for run, record in self._records()
+            if run.variant.name == variant
+        }
+
+    def exploratory(self, metric: str | None = None) -> str:
+        """Why a verdict by this metric (the study's by default) and margin was not declared before the first run.
+
+        Empty if it was: then the study's metric and margin are those that the ledger noted then.
+        """
+        noted, metric = self.ledger.declared(self.corpus.fingerprint), metric or self.primary_metric
+        if not noted:
+            return "the ledger does not say what was declared before the runs"
+        if metric != noted["primary_metric"]:
+            return f"{metric} is secondary: {noted['primary_metric']} was declared before the runs"
+        if self.margin != noted["margin"]:
+            return f"the margin was {noted['margin']} when the runs began"
+        return ""
 
     def learning_curves(self) -> pd.DataFrame:
         """One row an epoch: variant, fold, seed, epoch, train_loss, dev_loss, dev_accuracy, learning_rate."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from mmer_core.corpus import MODALITIES, Corpus
 from mmer_core.explain import explain
 from mmer_core.formats import open_corpus
 from mmer_core.metrics import METRICS, PUBLISHED_NAMES, published_results
-from mmer_core.stats import compare
+from mmer_core.stats import PAIRS, compare, side_by_side
 from mmer_core.study import Study
 from mmer_core.variant import Variant
 
@@ -65,6 +65,14 @@ def _callback(react: Callable[[], None], message: W.HTML, *pictures: Picture) ->
     return call
 
 
+def _follow(controls: Iterable[W.Widget], react: Callable[[], None], message: W.HTML, *pictures: Picture) -> None:
+    """Call `react` now, and whenever a control changes."""
+    call = _callback(react, message, *pictures)
+    for control in controls:
+        control.observe(call, "value")
+    call()
+
+
 def _table(frame: pd.DataFrame, **formats: str | Callable) -> str:
     """A frame as HTML in the look of JupyterLab: words to the left, numbers to the right, floats with one decimal."""
     words = [frame.columns.get_loc(c) for c in frame.select_dtypes(exclude="number")]
@@ -89,8 +97,8 @@ def _buttons(options: Sequence[str]) -> W.ToggleButtons:
 
 def corpus_panel(corpus: Corpus) -> W.VBox:
     """Open a corpus by its path (building its store if need be) and read its report."""
-    where = W.Text(str(corpus.path), layout=W.Layout(width="70%"), placeholder="path of a corpus")
-    button, message = W.Button(description="Open"), W.HTML(_report(corpus))
+    where, button = W.Text(str(corpus.path), layout=W.Layout(width="70%")), W.Button(description="Open")
+    message = W.HTML(_report(corpus))
 
     def open_it() -> None:
         message.value = "reading …"
@@ -129,7 +137,8 @@ def results_panel(study: Study, attentions: Sequence[str] = ("self",)) -> W.VBox
         for m, name in MODALITIES.items()
     }
     attention, pooling, preset = map(_buttons, (tuple(attentions), ("statistical", "none"), ("published", "corrected")))
-    train = W.Button(button_style="primary", tooltip="to stop, interrupt the kernel", layout=W.Layout(width="auto"))
+    train = W.Button(button_style="primary", tooltip="to stop, interrupt the kernel")
+    train.layout.width, train.layout.align_self = "auto", "flex-start"
     summary, curves, confusion = W.HTML(), Picture(), Picture()
     alone = tuple(a for a in attentions if a in ("self", "uniform"))  # those that make sense of one modality
 
@@ -156,7 +165,7 @@ def results_panel(study: Study, attentions: Sequence[str] = ("self",)) -> W.VBox
         here = chosen()
         (variant,), results, missing = here.variants, here.results(), len(here.missing())
         train.layout.display = "" if missing else "none"
-        train.description = f"Train the {missing} missing runs of {variant}"
+        train.description = f"Train {variant} ({missing} of {len(here.runs)} runs missing)"
         summary.value = _summary(variant, results, len(here.runs), study.corpus)
         curve, matrix, title = here.learning_curves(), here.confusion(variant), f"{variant}, {study.corpus.title}"
         curves.show(None if results.empty else figures.learning_curves(curve, [variant], title))
@@ -183,11 +192,8 @@ def results_panel(study: Study, attentions: Sequence[str] = ("self",)) -> W.VBox
             train.disabled = False
             draw()
 
-    on_change = _callback(draw, summary, curves, confusion)
-    for control in (*toggles.values(), attention, pooling, preset):
-        control.observe(on_change, "value")
     train.on_click(_callback(train_missing, summary, curves, confusion))
-    on_change()
+    _follow((*toggles.values(), attention, pooling, preset), draw, summary, curves, confusion)
     rows = {"modalities": toggles.values(), "attention": [attention], "pooling": [pooling], "preset": [preset]}
     grid = [W.HBox([W.Label(name, layout=W.Layout(width="6em")), *controls]) for name, controls in rows.items()]
     return W.VBox([*grid, summary, train, curves, confusion])
@@ -249,10 +255,7 @@ def attention_panel(study: Study) -> W.VBox:
         title = f"{run}\n{block.label}, {head.label}, {corpus.title}"
         picture.show(figures.attention_map(chosen, None if head.value == -1 else head.value, title))
 
-    on_change = _callback(draw, message, picture)
-    for control in (variant, fold, seed, utterance, block, head):
-        control.observe(on_change, "value")
-    on_change()
+    _follow((variant, fold, seed, utterance, block, head), draw, message, picture)
     return W.VBox([W.HBox([variant, fold, seed]), utterance, W.HBox([block, head]), message, picture])
 
 
@@ -277,20 +280,18 @@ def comparison_panel(study: Study) -> W.VBox:
 
     def draw() -> None:
         others.value = ""
-        found = compare(results, first.value, second.value, metric.value, rope=study.margin)
+        pair = first.value, second.value
+        why = [f"the study's metric is {study.primary_metric}"] * (metric.value != study.primary_metric)
+        why += ["the comparison was picked by hand"] * (pair not in PAIRS and pair[::-1] not in PAIRS)
+        found = compare(results, *pair, metric.value, rope=study.margin, exploratory=", and ".join(why))
         verdict, rest = html.escape(found.sentence()).split(":", 1)
-        declared = study.primary_metric.replace("_", " ")
-        secondary = "" if metric.value == study.primary_metric else f" (secondary: the study's metric is {declared})"
-        notes = "".join(f"<br>{html.escape(note)}" for note in found.notes)
-        message.value = f"<b>{verdict}</b>:{rest}{secondary}{notes}"
+        message.value = f"<b>{verdict}</b>:{rest}" + "".join(f"<br>{html.escape(note)}" for note in found.notes)
         picture.show(figures.paired(found, study.corpus.title))
-        tests = found.other_tests().rename(columns={"estimate": "points"})
-        others.value = _table(tests, points=_points, interval=_points, p="{:.3f}")
+        tests = side_by_side(found).rename(columns={"estimate": "points", "keeps_level": "level"})
+        kept = {True: "kept", False: "not kept"}.get
+        others.value = _table(tests, points=_points, interval=_points, p="{:.3f}", level=kept)
 
-    on_change = _callback(draw, message, picture)
-    for control in (first, second, metric):
-        control.observe(on_change, "value")
-    on_change()
+    _follow((first, second, metric), draw, message, picture)
     return W.VBox([W.HBox([first, second, metric]), message, picture, others])
 
 

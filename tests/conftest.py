@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["mmer_core.layers", "mmer_core.model"], "beartype.beartype")  # before anything of mmer_core is imported
+install_import_hook(["mmer_core.layers", "mmer_core.model"], "beartype.beartype")  # before they are imported
 
 import torch  # noqa: E402
 
@@ -20,12 +20,12 @@ torch.set_num_threads(1)  # as in every worker; two are slower
 CHECKOUT = Path(__file__).resolve().parents[1]
 SHARED = CHECKOUT.parent / "shared"
 
-# The notebooks under test carry out a small study of their own: the demo corpus, three folds, one seed, two epochs.
+# The notebooks under test carry out a small study of their own: the demo corpus, three folds, two seeds, two epochs.
 STUDY = """
 corpus = "demo"
 variants = ["paper", "uniform_tva"]
 folds = [1, 2, 3]
-seeds = [1]
+seeds = [1, 2]
 primary_metric = "accuracy"
 margin = 0.02
 [protocol]

@@ -62,18 +62,6 @@ def test_each_verdict(difference, scatter, rope, verdict, exceeds):
     assert found.sentence().startswith(verdict)
 
 
-def test_other_tests_against_scipy(scores):
-    a, b = scores
-    table = mc.compare(frame(a, b), "a", "b", rope=0.02).other_tests().set_index("method")
-    naive = stats.ttest_1samp((b - a).ravel(), 0)
-    assert table.loc["paired t on 50 runs", "p"] == pytest.approx(naive.pvalue)
-    assert table.loc["paired t on 50 runs", "interval"] == pytest.approx(tuple(naive.confidence_interval()))
-    means = (b - a).mean(1)
-    assert table.loc["paired t on fold means", "p"] == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
-    assert table.loc["Wilcoxon on fold means", "p"] == pytest.approx(stats.wilcoxon(means).pvalue)
-    assert "0.0625" in table.loc["Wilcoxon on fold means", "limit"]
-
-
 def test_without_counts_the_overlap_is_a_fold_of_the_rest_and_said(scores):
     plain = frame(*scores).drop(columns=["n_train", "n_test"])
     found = mc.compare(plain, "a", "b", rope=0.02)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ipywidgets as W
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
@@ -18,6 +19,7 @@ import mmer_core as mc
 from mmer_core import figures, widgets
 from mmer_core.explain import explain
 from mmer_core.metrics import METRICS
+from mmer_core.stats import side_by_side
 
 TRAINED = ["self_t", "self_va", "self_tva", "cross_tva", "uniform_tva"]
 FOLDS = [1, 2, 3]
@@ -166,7 +168,7 @@ def test_nothing_without_a_meaning_can_be_chosen(untrained, attentions):
         pooling = None if len(modalities) == 1 else panel["pooling"].value
         variant = mc.Variant(modalities, panel["attention"].value, pooling, preset=panel["preset"].value)
         assert panel.text.strip().startswith(f"{variant.name} has not been trained")
-        assert panel.train.description == f"Train the 3 missing runs of {variant.name}"
+        assert panel.train.description == f"Train {variant.name} (3 of 3 runs missing)"
         seen.add((variant.attention, variant.modalities))
     single = sum(a in ("self", "uniform") for a in attentions)
     assert len(seen) == 4 * len(attentions) + 3 * single, "not everything that has a meaning can be reached"
@@ -179,6 +181,15 @@ def test_one_modality_stays(untrained):
     assert panel.text.strip().startswith("self_t has not been trained")
     panel["video"].value = True
     assert not panel["text"].disabled and not panel["pooling"].disabled
+
+
+def test_attention_stays_when_choices_become_fewer(untrained):
+    panel = Panel(widgets.results_panel(untrained, ["self", "cross", "uniform"]))
+    panel["attention"].value = "uniform"
+    panel["text"].value = panel["video"].value = False
+    assert panel["attention"].options == ("self", "uniform") and panel["attention"].value == "uniform"
+    panel["text"].value = True
+    assert panel["attention"].options == ("self", "cross", "uniform") and panel["attention"].value == "uniform"
 
 
 def test_cross_attention_keeps_two(untrained):
@@ -213,7 +224,7 @@ def test_progress_and_interruption(untrained, quick_run, monkeypatch):
     panel.train.click()
     assert told == ["Training: 2 of 3 runs done"]
     assert tells(panel, untrained, "self_tva")
-    assert panel.train.description == "Train the 1 missing runs of self_tva" and not panel.train.disabled
+    assert panel.train.description == "Train self_tva (1 of 3 runs missing)" and not panel.train.disabled
 
 
 def test_failed_training_is_told(untrained, monkeypatch):
@@ -224,7 +235,7 @@ def test_failed_training_is_told(untrained, monkeypatch):
     panel = Panel(widgets.results_panel(untrained))
     panel.train.click()
     assert "FloatingPointError: loss &lt;not&gt; finite" in panel.all(W.HTML)[0].value
-    assert not panel.train.disabled and panel.train.description.startswith("Train the 3 missing")
+    assert not panel.train.disabled and panel.train.description == "Train self_tva (3 of 3 runs missing)"
 
 
 # --------------------------------------------------------------------------------------------------- attention maps
@@ -283,17 +294,18 @@ def test_lost_weights_are_told(study, tmp_path):
 def test_verdicts_are_those_of_compare(study):
     panel, results = Panel(widgets.comparison_panel(study)), study.results()
     assert (panel["first"].value, panel["second"].value) == ("self_tva", "cross_tva")
-    for first, second, metric in (
-        ("self_tva", "cross_tva", "accuracy"),
-        ("self_t", "uniform_tva", "balanced_accuracy"),
-        ("cross_tva", "self_va", "macro_precision"),
+    metric_is, picked = "the study's metric is accuracy", "the comparison was picked by hand"
+    for first, second, metric, why in (
+        ("self_tva", "cross_tva", "accuracy", ""),
+        ("cross_tva", "self_tva", "balanced_accuracy", metric_is),
+        ("self_t", "uniform_tva", "accuracy", picked),
+        ("cross_tva", "self_va", "macro_precision", f"{metric_is}, and {picked}"),
     ):
         panel["first"].value, panel["second"].value, panel["metric"].value = first, second, metric
-        found = mc.compare(results, first, second, metric, rope=study.margin)
+        found = mc.compare(results, first, second, metric, rope=study.margin, exploratory=why)
         assert panel.text.strip().startswith(found.sentence())
         assert all(note in panel.text for note in found.notes)
-        assert ("secondary" in panel.text) == (metric != study.primary_metric)
-        assert panel.column(3) == ["–" if np.isnan(p) else f"{p:.3f}" for p in found.other_tests()["p"]]
+        assert panel.column(3) == ["–" if pd.isna(p) else f"{p:.3f}" for p in side_by_side(found)["p"]]
         assert panel.shows(figures.paired(found, study.corpus.title))
 
 
@@ -343,7 +355,7 @@ def test_impossible_paths_are_told(study, path, capsys):
 
 
 def test_markup_in_a_corpus_is_text(study):
-    classes, bad = ["<b>angry</b>", *study.corpus.classes[1:]], "<img src=x onerror=alert(1)>"
+    classes, bad = [f"<i>{c}</i>" for c in study.corpus.classes], "<img src=x onerror=alert(1)>"
     corpus = dataclasses.replace(study.corpus, name=bad, classes=classes, findings=[bad])
     settings = ([1], FOLDS, study.protocol, study.ledger.folder, "accuracy", 0.02)
     marked = mc.Study(corpus, TRAINED, *settings)
@@ -355,5 +367,5 @@ def test_markup_in_a_corpus_is_text(study):
         widgets.comparison_panel(marked),
     ):
         shown = " ".join(part.value for part in Panel(panel).all(W.HTML))
-        assert "<img" not in shown and "<b>angry</b></td>" not in shown
+        assert "<img" not in shown and "<i>" not in shown
     assert bad in Panel(widgets.corpus_panel(corpus)).text and classes[0] in Panel(widgets.corpus_panel(corpus)).text

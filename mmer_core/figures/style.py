@@ -1,0 +1,60 @@
+"""The one style of all pictures: IEEE column width, 8 point type, colours that the colour-blind can tell apart."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from mmer_core.paths import root
+
+COLUMN, PAGE = 3.5, 7.16  # inches: one and two columns of an IEEE paper
+COLOURS = {"self": "#0072B2", "cross": "#D55E00", "both": "#009E73", "uniform": "#666666"}  # Okabe and Ito
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#000000")
+MARKS = {"self": "o", "cross": "s", "both": "^", "uniform": "D"}
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=SERIES),
+    "figure.titlesize": 8,
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "lines.linewidth": 1,
+    "pdf.fonttype": 42,  # fonts are embedded whole, as publishers ask
+    "svg.fonttype": "path",
+}
+
+
+def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the paper's style, and close the figure so that a notebook shows it once."""
+
+    @functools.wraps(plot)
+    def wrapper(*args, **kwargs) -> Figure:
+        with plt.rc_context(STYLE):
+            fig = plot(*args, **kwargs)
+            plt.close(fig)
+        return fig
+
+    return wrapper
+
+
+def save_figure(fig: Figure, name: str, folder: str | Path | None = None) -> list[Path]:
+    """Write a figure as PDF, SVG and PNG (300 dpi) into figures/, fonts embedded; returns the files."""
+    folder = Path(folder) if folder else root() / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.{kind}" for kind in ("pdf", "svg", "png")]
+    with plt.rc_context(STYLE):
+        for file in files:
+            date = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(file.suffix)  # same figure, same file
+            fig.savefig(file, dpi=300, metadata=date)
+    return files

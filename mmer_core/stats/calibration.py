@@ -1,0 +1,214 @@
+"""How far each method may be trusted: studies are simulated whose truth is known. It reports; it never chooses.
+
+A study is d_fs = d + fold_f + seed_fs in points: fold_f has the standard deviation t and is correlated by r between
+folds (their train parts overlap, so their true differences are alike); seed_fs has the standard deviation s sqrt(2),
+since both variants have seeds of standard deviation s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mmer_core.stats.compare import Comparison, compare
+from mmer_core.stats.variance import difference_components
+
+
+class Truth(NamedTuple):
+    """A world to simulate; all but r in points."""
+
+    d: float  # true difference
+    t: float  # SD over folds of the true difference
+    s: float  # SD over seeds of one variant's score
+    r: float = 0.0  # correlation of the folds' true differences
+
+
+def simulate(truth: Truth, studies: int, folds: int = 5, seeds: int = 10, seed: int = 0) -> np.ndarray:
+    """Differences of single runs, [studies, folds, seeds] in points."""
+    rng = np.random.default_rng(seed)
+    common, own = rng.standard_normal((studies, 1, 1)), rng.standard_normal((studies, folds, 1))
+    fold = truth.t * (np.sqrt(truth.r) * common + np.sqrt(1 - truth.r) * own)
+    return truth.d + fold + truth.s * np.sqrt(2) * rng.standard_normal((studies, folds, seeds))
+
+
+# Each method: d [studies, folds, seeds] -> centre, half-widths of the 95% and the 90% interval, [studies] each.
+
+
+def _t_of(values: np.ndarray, inflation: float, df: int) -> tuple[np.ndarray, ...]:
+    se = values.std(1, ddof=1) * np.sqrt(inflation)
+    return values.mean(1), stats.t.ppf(0.975, df) * se, stats.t.ppf(0.95, df) * se
+
+
+def _verdict(d: np.ndarray, overlap: float) -> tuple[np.ndarray, ...]:
+    F = d.shape[1]
+    return _t_of(d.mean(2), 1 / F + overlap, F - 1)
+
+
+def _naive(d: np.ndarray, overlap: float) -> tuple[np.ndarray, ...]:
+    flat = d.reshape(len(d), -1)
+    return _t_of(flat, 1 / flat.shape[1], flat.shape[1] - 1)
+
+
+def _fold_means(d: np.ndarray, overlap: float) -> tuple[np.ndarray, ...]:
+    return _verdict(d, 0.0)
+
+
+def _mixed(d: np.ndarray, overlap: float) -> tuple[np.ndarray, ...]:
+    """The mixed model's z: in a balanced design REML has the closed form max(MS between, pooled MS) / (F S)."""
+    _, F, S = d.shape
+    between = S * d.mean(2).var(1, ddof=1)
+    within = d.var(2, ddof=1).mean(1) if S > 1 else np.zeros(len(d))
+    pooled = d.reshape(len(d), -1).var(1, ddof=1)
+    se = np.sqrt(np.where(between > within, between, pooled) / (F * S))
+    return d.mean((1, 2)), 1.96 * se, 1.645 * se
+
+
+def _bootstrap(d: np.ndarray, overlap: float, resamples: int = 400) -> tuple[np.ndarray, ...]:
+    """Folds drawn with replacement, then seeds; limits from the normal law and the resamples' standard deviation."""
+    studies, F, S = d.shape
+    rng = np.random.default_rng(1)
+    weights = np.zeros((resamples, F, S))
+    for draw in weights:
+        for f in rng.integers(F, size=F):
+            np.add.at(draw[f], rng.integers(S, size=S), 1)
+    boot = d.reshape(studies, -1) @ weights.reshape(resamples, -1).T / (F * S)
+    sd = boot.std(1)
+    return d.mean((1, 2)), 1.96 * sd, 1.645 * sd
+
+
+METHODS: dict[str, Callable[[np.ndarray, float], tuple[np.ndarray, ...]]] = {
+    "corrected t on fold means (the verdict)": _verdict,
+    "paired t on all runs": _naive,
+    "paired t on fold means": _fold_means,
+    "mixed model (z)": _mixed,
+    "hierarchical bootstrap": _bootstrap,
+}
+
+
+def rates(truth: Truth, margin: float, studies: int, folds: int, seeds: int, overlap: float) -> pd.DataFrame:
+    """Shares of simulated studies: method, different, equivalent, covered (the 95% interval holds the truth)."""
+    d = simulate(truth, studies, folds, seeds)
+    rows = []
+    for name, method in METHODS.items():
+        centre, wide, narrow = method(d, overlap)
+        rows.append(
+            {
+                "method": name,
+                "different": float((abs(centre) > wide).mean()),
+                "equivalent": float((abs(centre) + narrow < margin).mean()),
+                "covered": float((abs(centre - truth.d) <= wide).mean()),
+            }
+        )
+    least = 2.0 ** (1 - folds)
+    if least <= 0.05:
+        p = np.asarray(stats.wilcoxon(d.mean(2), axis=1, method="exact").pvalue)
+        rows.append({"method": "Wilcoxon on fold means", "different": float((p < 0.05).mean())})
+    else:
+        rows.append({"method": f"Wilcoxon on fold means (p is never below {least:g})", "different": 0.0})
+    return pd.DataFrame(rows)
+
+
+def calibration_table(
+    comparison: Comparison, studies: int = 2000, correlations: tuple[float, ...] = (0, 0.1, 0.2)
+) -> pd.DataFrame:
+    """False positives, coverage and power of every method in studies like this one.
+
+    The variances are those of the comparison, and once more at their upper 80% limits. Columns: variances, r, method,
+    "false positives" (different, truth 0), "coverage" (of the 95% interval, truth 0), "power" (different, truth =
+    margin), "right equivalence" (truth 0), "false equivalence" (truth = margin).
+    """
+    F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
+    margin, parts = 100 * comparison.rope, []
+    for label, (t, s) in variance_levels(comparison).items():
+        for r in correlations:
+            null, real = (rates(Truth(d, t, s, r), margin, studies, F, S, comparison.overlap) for d in (0.0, margin))
+            part = pd.DataFrame({"variances": label, "r": r, "method": null["method"]})
+            part["false positives"], part["coverage"] = null["different"], null["covered"]
+            part["power"], part["right equivalence"] = real["different"], null["equivalent"]
+            part["false equivalence"] = real["equivalent"]
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def variance_levels(comparison: Comparison) -> dict[str, tuple[float, float]]:
+    """(t, s) in points as estimated (a negative variance counts as 0), and at the upper 80% limits of both.
+
+    With one seed the two cannot be told apart: all variance then counts as between folds.
+    """
+    if comparison.pairs["seed"].nunique() == 1:
+        d = 100 * comparison.folds["difference"]
+        high = (len(d) - 1) * d.var() / stats.chi2.ppf(0.1, len(d) - 1)
+        return {"as estimated": (float(d.std()), 0.0), "upper 80% limit": (float(np.sqrt(high)), 0.0)}
+    found = difference_components(comparison, level=0.80).set_index("component")
+    between, within = found.loc["between folds"], found.loc["within folds (seeds)"]
+    return {
+        "as estimated": (np.sqrt(max(between["variance"], 0)), np.sqrt(within["variance"] / 2)),
+        "upper 80% limit": (np.sqrt(max(between["high"], 0)), np.sqrt(within["high"] / 2)),
+    }
+
+
+def same_against_same(frame: pd.DataFrame, variant: str, metric: str, rope: float) -> Comparison:
+    """A variant against itself: its runs with the earlier half of the seeds against those with the later half.
+
+    A difference here means that seeds or pipeline are at fault. It says nothing of how the verdict fares with folds,
+    since both sides have the very same ones: `twins` does.
+
+    Raises:
+        ValueError: with fewer than two seeds.
+    """
+    mine = frame[frame["variant"] == variant]
+    seeds = sorted(mine["seed"].unique())
+    half = len(seeds) // 2
+    if not half:
+        raise ValueError(f"{variant} has one seed; two are needed to set it against itself")
+    rank = {seed: i % half if i < 2 * half else -1 for i, seed in enumerate(seeds)}
+    sides = [
+        f"{variant} (seeds {seeds[0]}..{seeds[half - 1]})",
+        f"{variant} (seeds {seeds[half]}..{seeds[2 * half - 1]})",
+    ]
+    side = mine["seed"].map({seed: sides[i // half] for i, seed in enumerate(seeds[: 2 * half])})
+    both = mine.assign(variant=side, seed=mine["seed"].map(rank)).dropna(subset="variant")
+    return compare(both, *sides, metric, rope=rope)
+
+
+def twins(corpora: int = 300, utterances: int = 200, folds: int = 5, seeds: int = 5) -> pd.DataFrame:
+    """The real thing: learners that are exchangeable by construction, on fresh corpora, in whole cross-validations.
+
+    Each corpus is drawn anew: two classes, and two blocks of features with the same distribution. Twin A sees one
+    block, twin B the other; both are linear discriminants (closed form), a seed is a random nine tenths of the train
+    part. So on average neither is better, and every "different" is a mistake.
+
+    Returns:
+        method and share of corpora on which it says "different": 5% is what it promises.
+    """
+    rng = np.random.default_rng(0)
+    dims, found = 8, []
+    for _ in range(corpora):
+        label = rng.integers(2, size=utterances)
+        x = rng.standard_normal((2, utterances, dims)) + 0.25 * (2 * label - 1)[:, None]
+        part = rng.permutation(utterances) % folds
+        d = np.empty((folds, seeds))
+        for f in range(folds):
+            train, test = np.flatnonzero((part != f) & (part != (f + 1) % folds)), part == f
+            for s in range(seeds):
+                rows = rng.permutation(train)[: int(0.9 * len(train))]
+                right = [_discriminant(b[rows], label[rows], b[test], label[test]) for b in x]
+                d[f, s] = 100 * (right[1] - right[0])
+        found.append(d)
+    d, rows = np.stack(found), []
+    for name, method in METHODS.items():
+        centre, wide, _ = method(d, 1 / (folds - 2))
+        rows.append({"method": name, "different": float((abs(centre) > wide).mean())})
+    return pd.DataFrame(rows)
+
+
+def _discriminant(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
+    """Accuracy of Fisher's linear discriminant with a little ridge."""
+    means = np.stack([x[y == k].mean(0) for k in (0, 1)])
+    centred = x - means[y]
+    w = np.linalg.solve(centred.T @ centred / len(x) + 0.1 * np.eye(x.shape[1]), means[1] - means[0])
+    return float(((x_test - means.mean(0)) @ w > 0).astype(int).__eq__(y_test).mean())

@@ -1,0 +1,107 @@
+"""What more runs would buy: the chance of each verdict, for the variances seen so far."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mmer_core.stats.calibration import variance_levels
+from mmer_core.stats.compare import Comparison
+
+VERDICTS = ("different", "equivalent", "negligible", "undecided")
+
+
+def verdict_chances(
+    d: float, t: float, s: float, folds: int, seeds: int, overlap: float, margin: float, draws: int = 20000
+) -> dict[str, float]:
+    """Chance of each verdict if the true difference is d; all in points (see `calibration.Truth`), r = 0.
+
+    The mean of the folds is normal and their variance a chi-square, so two random numbers make a study.
+    """
+    rng = np.random.default_rng(0)
+    fold = t**2 + 2 * s**2 / seeds  # variance of a fold's mean difference
+    mean = d + np.sqrt(fold / folds) * rng.standard_normal(draws)
+    se = np.sqrt(fold * rng.chisquare(folds - 1, draws) / (folds - 1) * (1 / folds + overlap))
+    different = abs(mean) > stats.t.ppf(0.975, folds - 1) * se
+    equivalent = abs(mean) + stats.t.ppf(0.95, folds - 1) * se < margin
+    cases = (different & ~equivalent, equivalent & ~different, different & equivalent, ~different & ~equivalent)
+    return dict(zip(VERDICTS, (float(c.mean()) for c in cases), strict=True))
+
+
+def chances_now(comparison: Comparison) -> pd.DataFrame:
+    """Chance of each verdict for this design, if the truth is 0 and if it equals the margin."""
+    t, s = variance_levels(comparison)["as estimated"]
+    F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
+    margin = 100 * comparison.rope
+    rows = [
+        {"true difference (points)": d, **verdict_chances(d, t, s, F, S, comparison.overlap, margin)}
+        for d in (0.0, margin)
+    ]
+    return pd.DataFrame(rows)
+
+
+def plan(comparison: Comparison, hours: float | None = None, sampling: float | None = None) -> pd.DataFrame:
+    """What more seeds, folds, utterances or corpora would buy.
+
+    More folds of one corpus buy degrees of freedom, not data: each has fewer test utterances, so the part of t^2 that
+    is test sampling grows as they shrink. More utterances shrink that part. More corpora are the only way to speak of
+    more than one; their folds count as independent, and their true differences as no more unlike than those of folds.
+
+    Args:
+        hours: of the runs of both variants so far (the ledger's seconds).
+        sampling: variance of a fold's difference that is test sampling, in squared points (`sampling_variance`),
+            if known; else all of t^2 counts as such.
+
+    Returns:
+        option, folds, seeds, "half-width (points)" of the expected 95% interval, chance of "different" if the truth is
+        the margin, chance of "equivalent" if it is 0, hours of training in all.
+    """
+    t, s = variance_levels(comparison)["as estimated"]
+    F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
+    margin, overlap = 100 * comparison.rope, comparison.overlap
+    sampled = min(t**2, sampling) if sampling is not None else t**2
+    rest = t**2 - sampled
+    options = [  # name, folds, seeds, t^2, overlap, hours as a multiple of now
+        ("as it is", F, S, t**2, overlap, 1.0),
+        ("twice the seeds", F, 2 * S, t**2, overlap, 2.0),
+        ("ten times the seeds", F, 10 * S, t**2, overlap, 10.0),
+        (
+            "twice the folds of this corpus",
+            2 * F,
+            S,
+            rest + 2 * sampled,
+            overlap * (F - 1) / (2 * F - 1),
+            2 * (2 * F - 1) / (2 * F),
+        ),
+        ("twice the utterances", F, S, rest + sampled / 2, overlap, 2.0),
+        ("four times the utterances", F, S, rest + sampled / 4, overlap, 4.0),
+        ("a second corpus like this", 2 * F, S, t**2, overlap / 2, 2.0),
+        ("three more corpora like this", 4 * F, S, t**2, overlap / 4, 4.0),
+    ]
+    rows = []
+    for name, folds, seeds, t2, share, cost in options:
+        half = stats.t.ppf(0.975, folds - 1) * np.sqrt((t2 + 2 * s**2 / seeds) * (1 / folds + share))
+        real = verdict_chances(margin, t2**0.5, s, folds, seeds, share, margin)
+        null = verdict_chances(0.0, t2**0.5, s, folds, seeds, share, margin)
+        rows.append(
+            {"option": name, "folds": folds, "seeds": seeds, "half-width (points)": half}
+            | {"different, if the truth is the margin": real["different"] + real["negligible"]}
+            | {"equivalent, if the truth is 0": null["equivalent"] + null["negligible"]}
+            | {"hours": float("nan") if hours is None else hours * cost}
+        )
+    return pd.DataFrame(rows)
+
+
+def advice(comparison: Comparison) -> str:
+    """One sentence on whether more seeds would help."""
+    t, s = variance_levels(comparison)["as estimated"]
+    S = comparison.pairs["seed"].nunique()
+    fold, share = t**2 + 2 * s**2 / S, 2 * s**2 / S
+    if fold == 0:
+        return "All runs differ by the same amount: more runs would say the same."
+    gain = 1 - np.sqrt(t**2 / fold)
+    if gain < 0.05:
+        return f"More seeds buy nothing: even endless ones would make the interval only {gain:.0%} shorter."
+    what = f"Seeds are {share / fold:.0%} of the variance of a fold's difference"
+    return f"{what}: endless ones would make the interval {gain:.0%} shorter."

@@ -1,0 +1,118 @@
+"""Where the variance is: between folds, between seeds, and in which utterances happened to be in the test part.
+
+One-way and two-way analyses of variance in closed form (Searle, Casella, McCulloch, "Variance Components", 1992). The
+estimates are differences of mean squares, so a component may come out negative: that says that it is small, and it is
+shown as it is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mmer_core.stats.compare import Comparison
+from mmer_core.stats.methods import Predictions, per_utterance
+
+
+def difference_components(comparison: Comparison, level: float = 0.95) -> pd.DataFrame:
+    """Variance of the differences of single runs, d_fs = d + fold_f + rest_fs, in squared points.
+
+    Rows: "between folds" and "within folds" (seeds of both variants). Columns: variance, low, high (of the interval
+    with that level), sd (of the estimate; NaN where it is negative). The interval within folds is exact (chi-square);
+    the one between folds is that of Williams and Tukey, which holds the truth at least as often as it says.
+
+    Raises:
+        ValueError: with fewer than two seeds in a fold, or numbers of seeds that differ between folds.
+    """
+    d = _balanced(comparison)  # (F, S)
+    F, S = d.shape
+    between, within = _mean_squares(d)
+    f, s, tails = F - 1, F * (S - 1), ((1 + level) / 2, (1 - level) / 2)
+    rows = [
+        ("between folds", (between - within) / S, *_williams_tukey(between, within, f, s, S, tails)),
+        ("within folds (seeds)", within, *(s * within / stats.chi2.ppf(tail, s) for tail in tails)),
+    ]
+    frame = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
+    frame["sd"] = np.sqrt(frame["variance"].where(frame["variance"] >= 0))
+    return frame
+
+
+def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> pd.DataFrame:
+    """Variance of the scores of single runs, in squared points: y_vfs = variant_v + fold_f + (v x f)_vf + rest_vfs.
+
+    Variants are fixed, folds and the rest random. Rows: fold, variant x fold, seed (the rest); columns variance, sd.
+
+    Raises:
+        ValueError: if the design is not balanced (every variant, fold and seed once, two seeds or more).
+    """
+    y = _cube(frame, variants, metric)  # (V, F, S)
+    V, F, S = y.shape
+    grand, by_fold, by_variant, cell = y.mean(), y.mean((0, 2)), y.mean((1, 2)), y.mean(2)
+    ms_fold = V * S * ((by_fold - grand) ** 2).sum() / (F - 1)
+    both = cell - by_variant[:, None] - by_fold[None] + grand
+    ms_both = S * (both**2).sum() / ((V - 1) * (F - 1))
+    ms_rest = ((y - cell[..., None]) ** 2).sum() / (V * F * (S - 1))
+    rows = {"fold": (ms_fold - ms_both) / (V * S), "variant x fold": (ms_both - ms_rest) / S, "seed": ms_rest}
+    found = pd.DataFrame({"component": rows.keys(), "variance": rows.values()})
+    found["sd"] = np.sqrt(found["variance"].where(found["variance"] >= 0))
+    return found
+
+
+def seed_correlation(comparison: Comparison) -> float:
+    """Correlation of the two variants' scores over the seeds of a fold, folds pooled; NaN if a score never varies.
+
+    Near zero: pairing runs by seed buys nothing, and their seeds might as well differ.
+    """
+    x, y = (
+        comparison.pairs.pivot(index="fold", columns="seed", values=side).to_numpy() for side in ("first", "second")
+    )
+    x, y = (side - np.nanmean(side, 1, keepdims=True) for side in (x, y))
+    scale = np.sqrt(np.nansum(x**2) * np.nansum(y**2))
+    return float(np.nansum(x * y) / scale) if scale > 0 else float("nan")
+
+
+def sampling_variance(first: Predictions, second: Predictions) -> float:
+    """What test sampling alone adds to the variance of a fold's difference in accuracy, in squared points.
+
+    The runs of a fold are averaged first, so what is left is which utterances there are: the mean over folds of
+    var(difference of an utterance) / utterances.
+    """
+    d = 100 * (per_utterance(second) - per_utterance(first))
+    folds = d.groupby("fold")
+    return float((folds.var(ddof=1) / folds.size()).mean())
+
+
+def _balanced(comparison: Comparison) -> np.ndarray:
+    table = comparison.pairs.pivot(index="fold", columns="seed", values="difference")
+    if table.isna().any().any() or table.shape[1] < 2:
+        raise ValueError("variance components need the same seeds, two or more, in every fold")
+    return 100 * table.to_numpy()
+
+
+def _cube(frame: pd.DataFrame, variants: list[str], metric: str) -> np.ndarray:
+    tables = [frame[frame["variant"] == v].pivot(index="fold", columns="seed", values=metric) for v in variants]
+    first = tables[0]
+    same = all(
+        t.index.equals(first.index) and t.columns.equals(first.columns) and not t.isna().any().any() for t in tables
+    )
+    if len(tables) < 2 or not same or first.shape[1] < 2:
+        raise ValueError(
+            "variance components need two variants or more with the same folds and seeds, two seeds or more"
+        )
+    return 100 * np.stack([t.to_numpy() for t in tables])
+
+
+def _mean_squares(d: np.ndarray) -> tuple[float, float]:
+    """Mean squares between and within the rows of d [F, S]."""
+    F, S = d.shape
+    between = S * d.mean(1).var(ddof=1)
+    within = ((d - d.mean(1, keepdims=True)) ** 2).sum() / (F * (S - 1))
+    return float(between), float(within)
+
+
+def _williams_tukey(
+    between: float, within: float, f: int, s: int, S: int, tails: tuple[float, float]
+) -> tuple[float, ...]:
+    """Limits of the variance between groups in a one-way design: f (MSB - MSW F_tail) / (S chi2_tail)."""
+    return tuple(float(f * (between - within * stats.f.ppf(t, f, s)) / (S * stats.chi2.ppf(t, f))) for t in tails)
