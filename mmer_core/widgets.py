@@ -287,9 +287,9 @@ def comparison_panel(study: Study) -> W.VBox:
         verdict, rest = html.escape(found.sentence()).split(":", 1)
         message.value = f"<b>{verdict}</b>:{rest}" + "".join(f"<br>{html.escape(note)}" for note in found.notes)
         picture.show(figures.paired(found, study.corpus.title))
-        tests = side_by_side(found).rename(columns={"estimate": "points", "keeps_level": "level"})
-        kept = {True: "kept", False: "not kept"}.get
-        others.value = _table(tests, points=_points, interval=_points, p="{:.3f}", level=kept)
+        tests = side_by_side(found).rename(columns={"estimate": "points", "keeps_level": "keeps 5%"})
+        kept = {True: "yes", False: "no"}.get
+        others.value = _table(tests, points=_points, interval=_points, p="{:.3f}", **{"keeps 5%": kept})
 
     _follow((first, second, metric), draw, message, picture)
     return W.VBox([W.HBox([first, second, metric]), message, picture, others])
