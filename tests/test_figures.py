@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import mmer_core as mc
-from mmer_core import figures, tables
+from mmer_core import figures, stats, tables
 from mmer_core.explain import explain
 from mmer_core.metrics import published_results
 from mmer_core.training import Protocol
@@ -113,20 +113,22 @@ def test_the_table_separates_folds_from_seeds(study):
 
 
 def test_verdicts_in_the_table_are_those_of_compare(study):
-    table = tables.comparison_table(study)
+    table = tables.shown(stats.verdict_table(tables.comparisons(study)))
     found = mc.compare(study.results(), "self_tva", "cross_tva", rope=0.02)
-    assert table["verdict"].tolist() == [found.verdict]
-    assert table["second - first"].tolist() == [pytest.approx(100 * found.difference)]
+    assert table.loc[0, "verdict"] == found.verdict
+    assert [float(x) for x in table.loc[0, ["points", "95% low"]]] == pytest.approx(
+        [100 * found.difference, 100 * found.interval95.low], abs=0.051
+    )
 
 
 def test_the_bundle_is_whole(study, tmp_path):
     files = tables.export(study, tmp_path)
-    assert {f.suffix for f in files} == {".pdf", ".svg", ".png", ".tex", ".csv"}
+    assert {f.suffix for f in files} == {".pdf", ".svg", ".png", ".tex", ".md", ".csv", ".txt"}
     assert all(f.stat().st_size > 100 for f in files)
     tex = (tmp_path / "results.tex").read_text()
     assert r"\toprule" in tex and r"self\_tva" in tex and "synthetic" in tex
     assert not re.search(r"(?<!\\)[_%]", re.sub(r"\\label\{.*?\}", "", tex))
-    saved = pd.read_csv(tmp_path / "results.csv")
+    saved = pd.read_csv(tmp_path / "results.csv").fillna({"against self": ""})
     pd.testing.assert_frame_equal(saved, tables.results_table(study), check_dtype=False)
 
 

@@ -33,9 +33,10 @@ def learning_curves(curves: pd.DataFrame, variants: Sequence[str], title: str) -
     left.plot([], [], "k-", label="dev")
     left.set(xlabel="epoch", ylabel="cross-entropy (nats)")
     right.set(xlabel="epoch", ylabel="dev accuracy (%)")
+    for ax in (left, right)[: 1 + (len(variants) > 1)]:
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     for ax in (left, right):
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     fig.suptitle(title)
     return fig
 

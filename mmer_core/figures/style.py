@@ -27,7 +27,8 @@ STYLE = {
     "axes.spines.right": False,
     "axes.prop_cycle": plt.cycler(color=SERIES),
     "figure.titlesize": 8,
-    "figure.dpi": 150,
+    "figure.dpi": 116,
+    "text.parse_math": False,  # a "$" in a transcript is a dollar
     "figure.constrained_layout.use": True,
     "lines.linewidth": 1,
     "pdf.fonttype": 42,  # fonts are embedded whole, as publishers ask

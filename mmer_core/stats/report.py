@@ -29,32 +29,29 @@ def family(
 
 
 def verdict_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """A row a comparison, in points: ends of both intervals, p, Holm's p over the rows, verdict, and its stamp."""
+    """A row a comparison: points, ends of both intervals, p, Holm's p over the rows, verdict, and its stamp."""
     table = pd.DataFrame(
         {
-            "first": c.first,
-            "second": c.second,
-            "metric": c.metric,
-            "second - first": 100 * c.difference,
+            "comparison": f"{c.second} - {c.first}",
+            "points": 100 * c.difference,
             "95% low": 100 * c.interval95.low,
             "95% high": 100 * c.interval95.high,
             "90% low": 100 * c.interval90.low,
             "90% high": 100 * c.interval90.high,
-            "margin": 100 * c.rope,
             "p": c.p,
             "verdict": c.verdict,
-            "beyond the margin": c.exceeds_margin,
-            "exploratory": c.exploratory,
+            "beyond the margin": "yes" if c.exceeds_margin else "no",
+            "exploratory": "yes" if c.exploratory else "no",
         }
         for c in comparisons
     )
     if len(table):
-        table.insert(10, "p (Holm)", holm(table["p"]))
+        table.insert(7, "p (Holm)", holm(table["p"]))
     return table
 
 
 def prose(comparisons: Sequence[Comparison], corpus: str) -> str:
-    """A short report in words, one paragraph.
+    """A short report in words, a line a sentence.
 
     "Comparable in all sets" needs every single verdict to be equivalent or negligible: as an intersection of claims it
     needs no correction (intersection-union test). A difference anywhere is corrected by Holm over the sets.
@@ -88,4 +85,4 @@ def prose(comparisons: Sequence[Comparison], corpus: str) -> str:
         text.append("Nor is a difference shown for any.")
     if seeds < 5:
         text.append("With so few seeds the scatter of training is hardly known.")
-    return " ".join(text)
+    return "\n".join(text)
