@@ -281,9 +281,9 @@ def comparison_panel(study: Study) -> W.VBox:
     def draw() -> None:
         others.value = ""
         pair = first.value, second.value
-        why = [f"the study's metric is {study.primary_metric}"] * (metric.value != study.primary_metric)
-        why += ["the comparison was picked by hand"] * (pair not in PAIRS and pair[::-1] not in PAIRS)
-        found = compare(results, *pair, metric.value, rope=study.margin, exploratory=", and ".join(why))
+        by_hand = "" if pair in PAIRS or pair[::-1] in PAIRS else "the comparison was picked by hand"
+        why = ", and ".join(filter(None, (study.exploratory(metric.value), by_hand)))
+        found = compare(results, *pair, metric.value, rope=study.margin, exploratory=why)
         verdict, rest = html.escape(found.sentence()).split(":", 1)
         message.value = f"<b>{verdict}</b>:{rest}" + "".join(f"<br>{html.escape(note)}" for note in found.notes)
         picture.show(figures.paired(found, study.corpus.title))

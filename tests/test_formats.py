@@ -228,6 +228,13 @@ def test_folds_that_are_scaled_by_themselves_keep_their_own_copies(tmp_path):
             np.testing.assert_array_equal(got, scale * data["audio_mfcc"][rows])
 
 
+def test_two_people_who_say_the_same_are_no_scaled_copies(tmp_path):
+    data = random_data()
+    for name in ("nlp_trans", "label", "audio_seqN", "video_seqN"):
+        data[name][5] = data[name][6]
+    assert not any("own copy" in f for f in imported(tmp_path, data, random_splits()).findings)
+
+
 # ---------------------------------------------------------------------------------------------------- class names
 
 

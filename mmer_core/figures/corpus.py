@@ -44,9 +44,9 @@ def lengths(corpus: Corpus) -> Figure:
         full = getattr(corpus.sizes, name).length
         width = -(-full // 40)
         bins = np.arange(full % width or width, full + width + 1, width) - width + 0.5  # the last one ends behind T
-        sns.histplot(x=n, bins=bins, ax=ax, color=SERIES[0], linewidth=0.3)
+        sns.histplot(x=n, bins=bins, ax=ax, color=SERIES[0], edgecolor="white", linewidth=0.3)
         ax.axvline(n.mean(), color=SERIES[1], linestyle="--", label=f"mean {n.mean():.0f} of {full}")
-        ax.set(xlabel=f"{name}: valid time steps", ylabel="utterances", xlim=(0, full * 1.02))
+        ax.set(xlabel=f"{name}: valid time steps", ylabel="utterances", xlim=(0, full + width))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2))
     fig.suptitle(corpus.title)
     return fig

@@ -82,7 +82,6 @@ def variance(components: pd.DataFrame, title: str) -> Figure:
     ax.axvline(0, color="black", linewidth=0.6)
     ax.set(yticks=range(len(components)), yticklabels=components["component"], ylim=(len(components) - 0.5, -0.5))
     ax.set(xlabel="variance (squared points)", title=title)
-    ax.set_xscale("symlog", linthresh=1)
     return fig
 
 
@@ -127,7 +126,7 @@ def calibration(table: pd.DataFrame, title: str) -> Figure:
             zip(SERIES, table.groupby("variances", sort=False), strict=False), "os", strict=False
         ):
             for size, (r, mine) in zip((3, 4.5, 6), part.groupby("r"), strict=False):
-                y = [methods.index(m) for m in mine["method"]]
+                y = [methods.index(m) + 0.06 * (size - 4.5) + (0.17 if mark == "s" else -0.17) for m in mine["method"]]
                 label = f"{variances}, r = {r:g}"
                 ax.plot(
                     100 * mine[column], y, mark, color=colour, markersize=size, alpha=0.7, label=label, linestyle=""
