@@ -149,6 +149,13 @@ def test_the_store_lies_in_data_by_default(tmp_path, tree, monkeypatch):
     assert mc.open_corpus(tree).path == tmp_path / "root" / "data" / "tree"
 
 
+def test_a_tree_in_data_gets_its_store_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMER_ROOT", str(tmp_path))
+    tree = write_tree(tmp_path / "data" / "mine", random_data(), random_splits())
+    for _ in range(2):
+        assert mc.open_corpus(tree).path == tmp_path / "data" / "mine.store"
+
+
 def test_the_second_opening_reads_nothing_of_the_tree(tmp_path, tree):
     mc.open_corpus(tree, tmp_path / "store")
     shutil.rmtree(tree)

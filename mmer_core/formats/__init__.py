@@ -14,8 +14,9 @@ def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
 
     Args:
         path: a store, or a folder with fold01, fold02, .. in the AMH layout, of any sizes.
-        store: where the store of a fold tree is, or is to be, made; data/<name of the folder> by default. A store
-            that was made from the same tree before is opened as it is; delete it to import again.
+        store: where the store of a fold tree is, or is to be, made; data/<name of the folder> by default, with ".store"
+            behind if the tree is there itself. A store that was made from the same tree before is opened as it is;
+            delete it to import again.
 
     Raises:
         CorpusError: naming the file, what was expected and what was found. No half-written store is left.
@@ -26,6 +27,8 @@ def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
     if not path.is_dir():
         raise CorpusError(path, "a folder with a corpus", "a file" if path.exists() else "nothing")
     store = Path(store).expanduser().resolve() if store else root() / "data" / path.name
+    if store == path:  # the tree itself lies in data/
+        store = path.with_name(f"{path.name}.store")
     if (store / "corpus.json").is_file():
         corpus = open_store(store)
         if corpus.source != str(path):
