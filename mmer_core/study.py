@@ -144,10 +144,11 @@ class Study:
                         bar.update()
                     time.sleep(0.05)
         except BaseException:
-            for future in futures:
-                future.cancel()
             if own:
                 executor.shutdown(wait=True, kill_workers=True)
+            else:
+                for future in futures:
+                    future.cancel()
             raise
         return self
 

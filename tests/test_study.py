@@ -186,6 +186,22 @@ def test_curves_status_confusion_and_selection(study):
         study.record("self_t", 1, 9)
 
 
+def test_what_was_declared_before_the_first_run_is_kept(demo, tmp_path):
+    def study(**settings):
+        return mc.Study(demo, ["self_t"], [1], [1], SHORT, tmp_path, **settings)
+
+    assert "does not say" in study(margin=0.02).exploratory()
+    study(margin=0.02).run(here(), progress=False)
+    assert study(margin=0.02).exploratory() == ""
+    assert "secondary: accuracy" in study(margin=0.02).exploratory("balanced_accuracy")
+    later = study(margin=0.05, primary_metric="balanced_accuracy").run(here(), progress=False)
+    assert "secondary: accuracy" in later.exploratory()
+    assert "the margin was 0.02" in study(margin=0.05).exploratory()
+    next(tmp_path.glob("declared-*.json")).write_text("{")
+    with pytest.raises(mc.CorpusError, match="declared"):
+        study(margin=0.02).exploratory()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -294,12 +294,12 @@ def test_lost_weights_are_told(study, tmp_path):
 def test_verdicts_are_those_of_compare(study):
     panel, results = Panel(widgets.comparison_panel(study)), study.results()
     assert (panel["first"].value, panel["second"].value) == ("self_tva", "cross_tva")
-    metric_is, picked = "the study's metric is accuracy", "the comparison was picked by hand"
+    secondary, picked = "is secondary: accuracy was declared before the runs", "the comparison was picked by hand"
     for first, second, metric, why in (
         ("self_tva", "cross_tva", "accuracy", ""),
-        ("cross_tva", "self_tva", "balanced_accuracy", metric_is),
+        ("cross_tva", "self_tva", "balanced_accuracy", f"balanced_accuracy {secondary}"),
         ("self_t", "uniform_tva", "accuracy", picked),
-        ("cross_tva", "self_va", "macro_precision", f"{metric_is}, and {picked}"),
+        ("cross_tva", "self_va", "macro_precision", f"macro_precision {secondary}, and {picked}"),
     ):
         panel["first"].value, panel["second"].value, panel["metric"].value = first, second, metric
         found = mc.compare(results, first, second, metric, rope=study.margin, exploratory=why)
