@@ -18,7 +18,7 @@ from mmer_core.corpus import MODALITIES, Corpus
 from mmer_core.explain import explain
 from mmer_core.formats import open_corpus
 from mmer_core.metrics import METRICS, PUBLISHED_NAMES, published_results
-from mmer_core.stats import PAIRS, compare, side_by_side
+from mmer_core.stats import PAIRS, cautions, compare, side_by_side
 from mmer_core.study import Study
 from mmer_core.variant import Variant
 
@@ -285,7 +285,9 @@ def comparison_panel(study: Study) -> W.VBox:
         why = ", and ".join(filter(None, (study.exploratory(metric.value), by_hand)))
         found = compare(results, *pair, metric.value, rope=study.margin, exploratory=why)
         verdict, rest = html.escape(found.sentence()).split(":", 1)
-        message.value = f"<b>{verdict}</b>:{rest}" + "".join(f"<br>{html.escape(note)}" for note in found.notes)
+        message.value = f"<b>{verdict}</b>:{rest}" + "".join(
+            f"<br>{html.escape(note)}" for note in (*found.notes, *cautions(found))
+        )
         picture.show(figures.paired(found, study.corpus.title))
         tests = side_by_side(found).rename(columns={"estimate": "points", "keeps_level": "keeps 5%"})
         kept = {True: "yes", False: "no"}.get

@@ -78,6 +78,16 @@ def test_what_hinges_on_the_overlap_is_told():
     assert compared(d).verdict == "undecided" and stats.hinges_on_overlap(compared(d))
 
 
+def test_only_methods_that_keep_their_level_may_disagree():
+    """Eight folds, seven of them clearly above zero and one far below: ranks see a difference, the t does not."""
+    d = np.array([2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6, -0.1])[:, None] * np.ones((1, 2))
+    table = stats.side_by_side(compared(d, n_test=6000)).set_index("method")
+    assert table.loc["Wilcoxon on fold means", "p"] < 0.05 < table.loc["corrected t on fold means (the verdict)", "p"]
+    assert any("disagree" in c and "Wilcoxon" in c for c in stats.cautions(compared(d, n_test=6000)))
+    five = compared(np.array([1.0, 1.1, 1.2, 1.05, 1.15])[:, None] * np.ones((1, 2)))
+    assert five.verdict == "negligible" and stats.cautions(five) == []
+
+
 def predictions(rng, accuracy, folds=3, seeds=2, n=60, classes=4):
     found = {}
     for f, s in itertools.product(range(folds), range(seeds)):

@@ -4,7 +4,7 @@ from mmer_core.stats.calibration import calibration_table, same_against_same, tw
 from mmer_core.stats.compare import VERDICTS, Comparison, Difference, Interval, compare
 from mmer_core.stats.effects import effect_sizes, per_class, recall_interval
 from mmer_core.stats.elsewhere import from_summaries, on_one_split
-from mmer_core.stats.methods import bayesian, clustered, ensembles, hinges_on_overlap, side_by_side
+from mmer_core.stats.methods import bayesian, cautions, clustered, ensembles, hinges_on_overlap, side_by_side
 from mmer_core.stats.planner import advice, chances_now, plan
 from mmer_core.stats.report import PAIRS, family, prose, verdict_table
 from mmer_core.stats.variance import difference_components, sampling_variance, score_components, seed_correlation
@@ -18,6 +18,7 @@ __all__ = [
     "advice",
     "bayesian",
     "calibration_table",
+    "cautions",
     "chances_now",
     "clustered",
     "compare",

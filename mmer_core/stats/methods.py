@@ -74,6 +74,23 @@ def hinges_on_overlap(comparison: Comparison) -> bool:
     return c.rescaled(se).verdict != c.verdict
 
 
+def cautions(comparison: Comparison) -> list[str]:
+    """What a reader of the verdict has to be warned of, in sentences.
+
+    Disagreement counts only among methods that keep their level, and only where they could have said "different": with
+    five folds Wilcoxon and sign flip never can.
+    """
+    found = []
+    if hinges_on_overlap(comparison):
+        found.append("The verdict hinges on the overlap of training sets: without that correction it would be another.")
+    table = side_by_side(comparison)
+    able = table[table["keeps_level"] & (2.0 ** (1 - len(comparison.folds)) < 0.05)]
+    if (able["p"] < 0.05).nunique() > 1:
+        says = ", ".join(f"{row.method} p = {row.p:.3f}" for row in able.itertuples())
+        found.append(f"Methods that keep their level disagree on whether zero is excluded: {says}.")
+    return found
+
+
 def clustered(first: Predictions, second: Predictions, clusters: Mapping[str, object] | None = None) -> Test:
     """Accuracy of these very models on new utterances: an interval over clusters of test utterances.
 
