@@ -67,7 +67,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
             return str(value)
         digits = 0 if float(value).is_integer() and column in ("parameters", "runs", "folds", "seeds") else 1
-        return f"{value:,.{3 if column.startswith('p') and len(column) < 9 else digits}f}"
+        return f"{value:,.{3 if column in ('p', 'p (Holm)') else digits}f}"
 
     cells = {c: [text(c, v) for v in frame[c].tolist()] for c in frame}
     return pd.DataFrame(cells).rename(columns=lambda c: c.replace("_", " "))

@@ -49,6 +49,15 @@ def test_methods_against_scipy_statsmodels_and_brute_force(d):
     assert table.loc["mixed model (z)", "p"] == pytest.approx(fit.pvalues["Intercept"], rel=1e-2)
 
 
+def test_a_mixed_model_that_cannot_be_fitted_is_told(d, monkeypatch):
+    def fail(*_, **__):
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    monkeypatch.setattr(stats.methods.MixedLM, "fit", fail)
+    row = stats.side_by_side(compared(d)).set_index("method").loc["mixed model (z)"]
+    assert row["interval"] is None and np.isnan(row["p"]) and "failed" in row["limit"]
+
+
 def test_the_bootstrap_has_the_spread_that_theory_gives_it(d):
     """Variance of the resampled mean: between fold means / F + within folds / (F S), both with divisor n."""
     low, high = stats.side_by_side(compared(d)).set_index("method").loc["hierarchical bootstrap", "interval"]
