@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -73,10 +74,10 @@ class Study:
             raise ValueError(f"margin is a difference of scores between 0 and 1, such as 0.02; got {margin!r}")
 
     def __repr__(self) -> str:
-        done = len(self.runs) - len(self.missing())
-        return (
-            f"<study of {len(self.variants)} variants on the {self.corpus.title}: {done} of {len(self.runs)} runs done>"
-        )
+        changed = {k: v for k, v in asdict(self.protocol).items() if v != getattr(Protocol, k)}
+        protocol = "".join(f", {k} = {v} (paper: {getattr(Protocol, k)})" for k, v in changed.items())
+        what = f"{len(self.variants)} variants on the {self.corpus.title}{protocol}"
+        return f"<study of {what}: {len(self.runs) - len(self.missing())} of {len(self.runs)} runs done>"
 
     def select(self, *patterns: str) -> Study:
         """The same study with only those variants whose names match a pattern, such as "cross_*"."""

@@ -278,6 +278,10 @@ def test_a_missing_declaration_is_named(tmp_path):
         mc.open_study(tmp_path / "nothing.toml")
 
 
+def test_a_protocol_that_is_not_the_papers_shows(study):
+    assert "max_epochs = 1 (paper: None)" in repr(study) and "learning_rate" not in repr(study)
+
+
 def test_the_committed_study_is_the_demo():
     study = mc.open_study(Path(__file__).parents[1] / "data" / "study.toml", corpus=mc.open_study().corpus)
     assert set(study.variants) == {*mc.PAPER_VARIANTS, "uniform_tva"} and len(study.seeds) == 2
