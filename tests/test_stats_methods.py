@@ -191,7 +191,7 @@ def test_components_of_scores_against_statsmodels(rng):
 def test_with_one_seed_all_variance_counts_as_between_folds():
     c = compared(np.arange(5.0)[:, None])
     assert variance_levels(c)["as estimated"] == pytest.approx((np.arange(5.0).std(ddof=1), 0))
-    assert any("one seed" in note for note in c.notes)
+    assert any("one seed" in note for note in c.notes) and "one seed" in stats.advice(c)
     assert len(stats.calibration_table(c, studies=50)) and len(stats.plan(c)) and len(stats.chances_now(c))
 
 

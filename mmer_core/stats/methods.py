@@ -80,15 +80,17 @@ def cautions(comparison: Comparison) -> list[str]:
     Disagreement counts only among methods that keep their level, and only where they could have said "different": with
     five folds Wilcoxon and sign flip never can.
     """
-    found = []
+    found, name = [], f"{comparison.second} - {comparison.first}"
     if hinges_on_overlap(comparison):
-        found.append("The verdict hinges on the overlap of training sets: without that correction it would be another.")
+        found.append(
+            f"{name} hinges on the overlap of training sets: without that correction the verdict would be another."
+        )
     if 2.0 ** (1 - len(comparison.folds)) < 0.05:
         table = side_by_side(comparison)
         able = table[table["keeps_level"]]
         if (able["p"] < 0.05).nunique() > 1:
             says = ", ".join(f"{row.method} p = {row.p:.3f}" for row in able.itertuples())
-            found.append(f"Methods that keep their level disagree on whether zero is excluded: {says}.")
+            found.append(f"{name}: methods that keep their level disagree on whether zero is excluded: {says}.")
     return found
 
 

@@ -97,6 +97,8 @@ def advice(comparison: Comparison) -> str:
     """One sentence on whether more seeds would help."""
     t, s = variance_levels(comparison)["as estimated"]
     S = comparison.pairs["seed"].nunique()
+    if S == 1:
+        return "With one seed nobody knows what more would buy: run a second one first."
     fold, share = t**2 + 2 * s**2 / S, 2 * s**2 / S
     if fold == 0:
         return "All runs differ by the same amount: more runs would say the same."
