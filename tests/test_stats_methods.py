@@ -188,6 +188,17 @@ def test_components_of_scores_against_statsmodels(rng):
     assert found["fold"] == pytest.approx((table["fold"] - table["variant:fold"]) / 12)
 
 
+def test_intervals_of_score_components_hold_the_truth(rng):
+    held, truth = np.zeros(3), np.array([4.0, 1.0, 2.25])  # fold, variant x fold, seed
+    index = pd.MultiIndex.from_product([["v0", "v1"], range(5), range(6)], names=["variant", "fold", "seed"])
+    for _ in range(200):
+        parts = [sd * rng.standard_normal(n) for sd, n in ((2, (1, 5, 1)), (1, (2, 5, 1)), (1.5, (2, 5, 6)))]
+        frame = pd.DataFrame({"accuracy": (sum(parts) / 100 + 0.6).ravel()}, index=index).reset_index()
+        rows = stats.score_components(frame, ["v0", "v1"], "accuracy")
+        held += ((rows["low"] <= truth) & (truth <= rows["high"])).to_numpy()
+    assert (held / 200 > 0.9).all(), held
+
+
 def test_with_one_seed_all_variance_counts_as_between_folds():
     c = compared(np.arange(5.0)[:, None])
     assert variance_levels(c)["as estimated"] == pytest.approx((np.arange(5.0).std(ddof=1), 0))

@@ -108,7 +108,7 @@ def rates(truth: Truth, margin: float, studies: int, folds: int, seeds: int, ove
         p = np.asarray(stats.wilcoxon(d.mean(2), axis=1, method="exact").pvalue)
         rows.append({"method": "Wilcoxon on fold means", "different": float((p < 0.05).mean())})
     else:
-        rows.append({"method": f"Wilcoxon on fold means (p is never below {least:g})", "different": 0.0})
+        rows.append({"method": f"Wilcoxon and sign flip (p is never below {least:g})", "different": 0.0})
     return pd.DataFrame(rows)
 
 

@@ -14,6 +14,8 @@ from scipy import stats
 from mmer_core.stats.compare import Comparison
 from mmer_core.stats.methods import Predictions, per_utterance
 
+_TAILS = (0.975, 0.025)
+
 
 def difference_components(comparison: Comparison, level: float = 0.95) -> pd.DataFrame:
     """Variance of the differences of single runs, d_fs = d + fold_f + rest_fs, in squared points.
@@ -41,7 +43,8 @@ def difference_components(comparison: Comparison, level: float = 0.95) -> pd.Dat
 def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> pd.DataFrame:
     """Variance of the scores of single runs, in squared points: y_vfs = variant_v + fold_f + (v x f)_vf + rest_vfs.
 
-    Variants are fixed, folds and the rest random. Rows: fold, variant x fold, seed (the rest); columns variance, sd.
+    Variants are fixed, folds and the rest random. Rows: fold, variant x fold, seed (the rest). Columns: variance, low,
+    high (95%, as above), sd.
 
     Raises:
         ValueError: if the design is not balanced (every variant, fold and seed once, two seeds or more).
@@ -53,8 +56,13 @@ def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> p
     both = cell - by_variant[:, None] - by_fold[None] + grand
     ms_both = S * (both**2).sum() / ((V - 1) * (F - 1))
     ms_rest = ((y - cell[..., None]) ** 2).sum() / (V * F * (S - 1))
-    rows = {"fold": (ms_fold - ms_both) / (V * S), "variant x fold": (ms_both - ms_rest) / S, "seed": ms_rest}
-    found = pd.DataFrame({"component": rows.keys(), "variance": rows.values()})
+    f, both_df, rest = F - 1, (V - 1) * (F - 1), V * F * (S - 1)
+    rows = [
+        ("fold", (ms_fold - ms_both) / (V * S), *_williams_tukey(ms_fold, ms_both, f, both_df, V * S, _TAILS)),
+        ("variant x fold", (ms_both - ms_rest) / S, *_williams_tukey(ms_both, ms_rest, both_df, rest, S, _TAILS)),
+        ("seed", ms_rest, *(rest * ms_rest / stats.chi2.ppf(tail, rest) for tail in _TAILS)),
+    ]
+    found = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
     found["sd"] = np.sqrt(found["variance"].where(found["variance"] >= 0))
     return found
 
