@@ -29,7 +29,7 @@ def valid_steps(length: Int[Tensor, " B"], steps: int) -> Bool[Tensor, "B T"]:
 def keep_mask(shape: tuple[int, ...], rate: float, like: Tensor) -> Tensor:
     """The factors of dropout: 0 with probability `rate`, else 1 / (1 - rate).
 
-    Each 64-bit random number serves four elements, ten times faster than bernoulli_; so the rate is rounded to a
+    Each 64-bit random number serves four elements, so fewer are drawn than by bernoulli_; the rate is rounded to a
     multiple of 2^-16, and the scale belongs to the rounded rate.
     """
     n, levels = math.prod(shape), 2**16
@@ -44,7 +44,7 @@ class BiGRU(nn.Module):
 
     Parameters have the names, shapes and initialisation of nn.GRU (uniform in +-1/sqrt(units)); gates are in the order
     reset, update, new. Both directions take each time step as one batched product, and the gradient is derived by hand
-    (`_GRUSteps`): at the sizes of the study that is several times faster on a CPU.
+    (`_GRUSteps`), which makes fewer and larger products of it.
     """
 
     def __init__(self, dim: int, units: int):

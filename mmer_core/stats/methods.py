@@ -43,7 +43,7 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
         tests.append(_t(f"paired t on {len(c.pairs)} runs", c.pairs["difference"].to_numpy(), limit))
         limit = "Its z takes the variance between folds for known and ignores the overlap: shown, not trusted."
         tests.append(_mixed(c.pairs, limit))
-        limit = "Its intervals hold the truth in 73 to 88% of cases instead of 95% with five folds: shown, not trusted."
+        limit = "With few folds its intervals are too short (see the calibration): shown, not trusted."
         tests.append(_bootstrap(c.pairs, limit))
     limit = "Ignores the overlap of train parts: an optimistic bound."
     tests.append(_t("paired t on fold means", d, limit)._replace(keeps_level=False))
