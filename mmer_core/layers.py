@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmer_core import kernels
+
 
 class Pooled(NamedTuple):
     """What one attention block says of an utterance."""
@@ -26,37 +28,46 @@ def valid_steps(length: Int[Tensor, " B"], steps: int) -> Bool[Tensor, "B T"]:
     return torch.arange(steps, device=length.device) < length[:, None]
 
 
-def keep_mask(shape: tuple[int, ...], rate: float, like: Tensor) -> Tensor:
-    """The factors of dropout: 0 with probability `rate`, else 1 / (1 - rate).
+def draw_keys(n: int) -> Int[Tensor, " n"]:
+    """Keys of dropout, from torch's generator: all that is random in a training step."""
+    return torch.randint(2**62, (n,))
 
-    Each 64-bit random number serves four elements, so fewer are drawn than by bernoulli_; the rate is rounded to a
-    multiple of 2^-16, and the scale belongs to the rounded rate.
-    """
-    n, levels = math.prod(shape), 2**16
-    dropped = round(rate * levels)
-    bits = torch.empty(-(-n // 4), dtype=torch.int64, device=like.device).random_(torch.iinfo(torch.int64).min, None)
-    keep = bits.view(torch.int16)[:n].view(shape) >= dropped - levels // 2
-    return keep.to(like.dtype).mul_(levels / (levels - dropped))
+
+class _Keep(torch.autograd.Function):
+    """`kernels.keep_mask` for one key, or under torch.vmap for one key a run."""
+
+    @staticmethod
+    def forward(key: Tensor, shape: tuple[int, int, int], rate: float, dtype: torch.dtype) -> Tensor:
+        return kernels.keep_mask(key[None], shape, rate, dtype)[0]
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info, in_dims, keys: Tensor, shape, rate, dtype) -> tuple[Tensor, int]:
+        return kernels.keep_mask(keys, shape, rate, dtype), 0
+
+
+def dropout(x: Float[Tensor, "B T D"], rate: float, key: Int[Tensor, ""]) -> Float[Tensor, "B T D"]:
+    """x with elements set to zero with probability `rate`, the others divided by 1 - rate; the key decides which."""
+    return x * _Keep.apply(key, tuple(x.shape), rate, x.dtype)
 
 
 class BiGRU(nn.Module):
     """A one-layer bidirectional GRU: nn.GRU(dim, units, batch_first=True, bidirectional=True), with a shorter path.
 
     Parameters have the names, shapes and initialisation of nn.GRU (uniform in +-1/sqrt(units)); gates are in the order
-    reset, update, new. Both directions take each time step as one batched product, and the gradient is derived by hand
-    (`_GRUSteps`), which makes fewer and larger products of it.
+    reset, update, new.
     """
+
+    NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
     def __init__(self, dim: int, units: int):
         super().__init__()
+        bound, shapes = 1 / math.sqrt(units), ((3 * units, dim), (3 * units, units), (3 * units,), (3 * units,))
         for suffix in ("", "_reverse"):
-            for name, shape in (
-                ("weight_ih_l0", (3 * units, dim)),
-                ("weight_hh_l0", (3 * units, units)),
-                ("bias_ih_l0", (3 * units,)),
-                ("bias_hh_l0", (3 * units,)),
-            ):
-                bound = 1 / math.sqrt(units)
+            for name, shape in zip(self.NAMES, shapes, strict=True):
                 self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape).uniform_(-bound, bound)))
 
     def forward(self, x: Float[Tensor, "B T D"], length: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B T d"]:
@@ -65,81 +76,119 @@ class BiGRU(nn.Module):
         With lengths the backward direction starts at the last valid step, and states at padded steps are zero.
         """
         B, T, _ = x.shape
-        x = x.transpose(0, 1).contiguous()  # (T, B, D)
-        order = _backwards(B, T, length, x.device)
-        ahead = F.linear(x, self.weight_ih_l0, self.bias_ih_l0)  # (T, B, 3u)
-        back = _Reorder.apply(F.linear(x, self.weight_ih_l0_reverse, self.bias_ih_l0_reverse), order)
-        W = torch.stack([self.weight_hh_l0, self.weight_hh_l0_reverse])  # (2, 3u, u)
-        b = torch.stack([self.bias_hh_l0, self.bias_hh_l0_reverse])
-        ahead, back = _GRUSteps.apply(torch.stack([ahead, back], 1), W, b).unbind(1)  # (T, B, u)
-        out = torch.cat([ahead, _Reorder.apply(back, order)], 2).transpose(0, 1)  # (B, T, 2u)
-        return out if length is None else out * valid_steps(length, T)[..., None]
+        both = {name: torch.stack([getattr(self, name), getattr(self, name + "_reverse")]) for name in self.NAMES}
+        W_i, W_h, b_i, b_h = both.values()  # (2, 3u, D), (2, 3u, u), (2, 3u), (2, 3u)
+        a = _Linear.apply(x, W_i.flatten(0, 1), b_i.flatten()).view(B, T, 2, -1)  # (B, T, 2, 3u)
+        return _Steps.apply(a, W_h[None], b_h[None], _length(length, x))[0].flatten(2)  # (B, T, 2u)
 
 
-def _backwards(batch: int, steps: int, length: Tensor | None, device: torch.device) -> Int[Tensor, " TB"]:
-    """Rows of [T, B] in the order of the backward direction: valid steps reversed, padding where it was."""
-    t = torch.arange(steps, device=device)[:, None].expand(steps, batch)
-    order = t.flip(0) if length is None else torch.where(t < length, length - 1 - t, t)
-    return (order * batch + torch.arange(batch, device=device)).flatten()
+def _length(length: Tensor | None, x: Tensor) -> Int[Tensor, " B"]:
+    return torch.full((len(x),), x.shape[1], device=x.device) if length is None else length
 
 
-class _Reorder(torch.autograd.Function):
-    """Rows of x [T, B, n] in another order that is its own inverse, so that the gradient takes the same way back."""
+def _by_run(dims: tuple, *tensors: Tensor) -> list[Tensor]:
+    """What torch.vmap hands over, [R, B, ..] each, with the runs side by side: [R B, ..]."""
+    return [x.movedim(d, 0).flatten(0, 1) for x, d in zip(tensors, dims, strict=True)]
+
+
+class _Linear(torch.autograd.Function):
+    """x W^T + b, with products only for the time steps that are not zero: most of text is padding."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, order: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        return x.flatten(0, 1).index_select(0, order).view(x.shape)
+    def forward(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+        rows, some = _not_zero(x)
+        if len(rows) == x.shape[:2].numel():
+            return F.linear(x, W, b)
+        return b.repeat(*x.shape[:2], 1).flatten(0, 1).index_copy_(0, rows, F.linear(some, W, b)).view(*x.shape[:2], -1)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.flatten(0, 1).index_select(0, *ctx.saved_tensors).view(grad.shape), None
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, W = ctx.saved_tensors
+        rows, some = _not_zero(x)
+        grad = grad.flatten(0, 1)
+        dx = (grad @ W).view_as(x) if ctx.needs_input_grad[0] else None
+        return dx, grad[rows].mT @ some, grad.sum(0)
+
+    @staticmethod
+    def vmap(info, in_dims, *inputs: Tensor) -> tuple[Tensor, int]:
+        x, W, b = (y.movedim(d, 0) for y, d in zip(inputs, in_dims, strict=True))
+        return torch.baddbmm(b[:, None], x.flatten(1, 2), W.mT).unflatten(1, x.shape[1:3]), 0
 
 
-class _GRUSteps(torch.autograd.Function):
-    """The recurrence of a GRU, S directions side by side. a = inputs [T, S, B, 3u] (products with W_ih, biases added).
+def _not_zero(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of the steps of x [B, T, D] are not zero throughout: rows of [B T, D], and these rows."""
+    x = x.flatten(0, 1)
+    rows = x.any(1).nonzero().squeeze(1)
+    return rows, x if len(rows) == len(x) else x[rows]
+
+
+class _Steps(torch.autograd.Function):
+    """The recurrence of a GRU in both directions, with a gradient derived by hand.
 
     c = W h_{t-1} + b        r, z = sigmoid(a_rz + c_rz)        n = tanh(a_n + r c_n)        h_t = n + z (h_{t-1} - n)
     """
 
     @staticmethod
-    def forward(ctx, a: Tensor, W: Tensor, b: Tensor) -> Tensor:
-        (T, S, B, _), u = a.shape, W.shape[2]
-        h = a.new_zeros(T + 1, S, B, u)  # h[t] is the state before step t
-        rz, n, c = a.new_empty(T, S, B, 2 * u), a.new_empty(T, S, B, u), a.new_empty(T, S, B, 3 * u)
-        W_t, b_row = W.transpose(1, 2), b[:, None].expand(S, B, 3 * u)
-        (a_rz, a_n), (c_rz, c_n), (r, z) = a.split([2 * u, u], 3), c.split([2 * u, u], 3), rz.split(u, 3)
-        steps = zip(*(x.unbind() for x in (a_rz, a_n, c, c_rz, c_n, rz, r, z, n, h[:-1], h[1:])), strict=True)
-        for a_rz_t, a_n_t, c_t, c_rz_t, c_n_t, rz_t, r_t, z_t, n_t, before, after in steps:
-            torch.baddbmm(b_row, before, W_t, out=c_t)
-            torch.add(a_rz_t, c_rz_t, out=rz_t).sigmoid_()
-            torch.addcmul(a_n_t, r_t, c_n_t, out=n_t).tanh_()
-            torch.lerp(n_t, before, z_t, out=after)
-        ctx.save_for_backward(W, h, rz, n, c)
-        return h[1:]
+    def forward(a: Tensor, W: Tensor, b: Tensor, length: Tensor) -> tuple[Tensor, ...]:
+        return kernels.steps(a, W, b, length)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        W, h, rz, n, c = ctx.saved_tensors
-        (T, S, B, u), c_n = n.shape, c[..., 2 * n.shape[3] :]
-        r, z = rz.split(u, 3)
-        dn = (1 - z) * (1 - n * n)  # dh_t / d(argument of tanh), for all steps at once, as are:
-        dz = (h[:-1] - n) * z * (1 - z)  # dh_t / d(argument of z)
-        dr = dn * c_n * r * (1 - r)  # dh_t / d(argument of r)
-        to_c = torch.stack([dr, dz, dn * r], 3)  # dh_t / dc_t: (T, S, B, 3, u)
-        dh, dc = torch.empty_like(n), torch.empty_like(to_c)
-        later = torch.zeros_like(n[0])  # what step t + 1 hands back to h_t
-        wide = dh[:, :, :, None]
-        steps = zip(*(x.unbind() for x in (grad, z, to_c, dh, wide, dc, dc.flatten(3))), strict=True)
-        for grad_t, z_t, to_c_t, dh_t, wide_t, dc_t, dc_flat in reversed(list(steps)):
-            torch.add(grad_t, later, out=dh_t)
-            torch.mul(wide_t, to_c_t, out=dc_t)
-            later = torch.baddbmm(dh_t * z_t, dc_flat, W)  # by z directly, by W through c
-        dc = dc.flatten(3)
-        da = torch.cat([dc[..., : 2 * u], dh * dn], 3)  # a enters n without the factor r
-        rows = dc.transpose(0, 1).reshape(S, T * B, 3 * u)
-        dW = rows.transpose(1, 2) @ h[:-1].transpose(0, 1).reshape(S, T * B, u)
-        return da, dW, rows.sum(1)
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)  # else zeros of the size of all that is kept are made for nothing
+        ctx.save_for_backward(inputs[1], inputs[3], *output[1:])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, *_) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return None, None, None, None
+        return *kernels.steps_gradient(grad, *ctx.saved_tensors), None
+
+    @staticmethod
+    def vmap(info, in_dims, a: Tensor, W: Tensor, b: Tensor, length: Tensor):
+        h, *kept = _Steps.apply(*_by_run(in_dims, a, W, b, length))
+        return (h.unflatten(0, (info.batch_size, -1)), *kept), (0, *[None] * len(kept))
+
+
+class _Pooled(torch.autograd.Function):
+    """abar = mean over queries of A = M * P, with P = softmax(S), S = q k^T and M the factors of dropout.
+
+    With g = dL/dabar and n valid queries, dP = M g / n, so that by the derivative of softmax, for query i and key j,
+
+        dS_ij = P_ij (M_ij g_j - sum_l P_il M_il g_l) / n        dq = dS k        dk = dS^T q.
+
+    Neither S nor P nor M is kept: the gradient computes them again from q, k and the key of dropout.
+    """
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, heads: int, n_query: Tensor, n_key: Tensor, keys: Tensor, rate: float):
+        return kernels.pooled(q, k, heads, n_query, n_key, keys, rate)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        q, k, ctx.heads, n_query, n_key, keys, ctx.rate = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(q, k, n_query, n_key, keys, output[1])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, _) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 7
+        q, k, n_query, n_key, keys, lse = ctx.saved_tensors
+        dq, dk = kernels.pooled_gradient(q, k, ctx.heads, n_query, n_key, keys, ctx.rate, lse, grad)
+        return dq, dk, None, None, None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, q, k, heads, n_query, n_key, keys, rate):
+        d = [in_dims[i] for i in (0, 1, 3, 4, 5)]
+        q, k, n_query, n_key, keys = _by_run(d, q, k, n_query, n_key, keys)
+        abar, lse = _Pooled.apply(q, k, heads, n_query, n_key, keys, rate)
+        return (abar.unflatten(0, (info.batch_size, -1)), lse), (0, None)
 
 
 class PooledAttention(nn.Module):
@@ -168,42 +217,37 @@ class PooledAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
+    def _queries_and_keys(self, query: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, Q, d] and [B, K, d], queries divided by sqrt(d/H); of no width (d = 0) if all scores are to be equal."""
+        if self.uniform:
+            return query[..., :0], source[..., :0]
+        (W_q, W_k, _), (b_q, b_k, _) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        scale = math.sqrt(self.heads / query.shape[2])
+        return F.linear(query, W_q * scale, b_q * scale), F.linear(source, W_k, b_k)
+
     def weights(
-        self,
-        query: Float[Tensor, "B Q d"],
-        source: Float[Tensor, "B K d"],
-        key_valid: Bool[Tensor, "B K"] | None = None,
+        self, query: Float[Tensor, "B Q d"], source: Float[Tensor, "B K d"], n_key: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B H Q K"]:
         """Attention weights before dropout; every row sums to 1, padded keys get 0."""
-        (B, Q, d), K, H = query.shape, source.shape[1], self.heads
-        if self.uniform:
-            scores = query.new_zeros(B, H, Q, K)
-        else:
-            (W_q, W_k, _), (b_q, b_k, _) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-            q = F.linear(query, W_q, b_q).view(B, Q, H, d // H).transpose(1, 2)  # (B, H, Q, d/H)
-            k = F.linear(source, W_k, b_k).view(B, K, H, d // H).permute(0, 2, 3, 1)  # (B, H, d/H, K)
-            scores = (q / math.sqrt(d // H)) @ k  # (B, H, Q, K)
-        if key_valid is not None:
-            scores = scores.masked_fill(~key_valid[:, None, None], -math.inf)
+        q, k = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in self._queries_and_keys(query, source))
+        scores = q @ k.mT  # (B, H, Q, K)
+        if n_key is not None:
+            scores = scores.masked_fill(~valid_steps(n_key, source.shape[1])[:, None, None], -math.inf)
         return scores.softmax(-1)
 
     def forward(
         self,
         query: Float[Tensor, "B Q d"],
         source: Float[Tensor, "B K d"],
-        query_valid: Bool[Tensor, "B Q"] | None = None,
-        key_valid: Bool[Tensor, "B K"] | None = None,
+        n_query: Int[Tensor, " B"] | None = None,
+        n_key: Int[Tensor, " B"] | None = None,
+        key: Int[Tensor, ""] | None = None,
     ) -> Pooled:
+        """Args: valid steps of query and source (None: all), and the key of dropout (None: no dropout)."""
         (B, _, d), H = query.shape, self.heads
-        A = self.weights(query, source, key_valid)  # (B, H, Q, K)
-        if self.training and self.dropout:
-            A = A * keep_mask(A.shape, self.dropout, like=A)
-        if query_valid is None:
-            abar = A.mean(2)  # (B, H, K)
-        else:
-            valid = query_valid.to(A.dtype)
-            share = valid / valid.sum(1, keepdim=True)  # (B, Q): 1/n where valid
-            abar = (share[:, None, None] @ A).squeeze(2)
+        q, k = self._queries_and_keys(query, source)
+        rate, key = (0.0, q.new_zeros((), dtype=torch.int64)) if key is None else (self.dropout, key)
+        abar, _ = _Pooled.apply(q, k, H, _length(n_query, query), _length(n_key, source), key[None], rate)  # (B, H, K)
         W_v, b_v = self.in_proj_weight.chunk(3)[2], self.in_proj_bias.chunk(3)[2]
         context = abar @ source  # (B, H, d)
         value = torch.einsum("bhd,hed->bhe", context, W_v.view(H, d // H, d))  # (B, H, d/H)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmer_core.corpus import MODALITIES, Size, Sizes
-from mmer_core.layers import BiGRU, PooledAttention, keep_mask, valid_steps
+from mmer_core.layers import BiGRU, PooledAttention, draw_keys, dropout, valid_steps
 from mmer_core.variant import Variant
 
 UNITS = 60  # of the GRU in each direction, and of the embedding
@@ -70,6 +70,7 @@ class FusionModel(nn.Module):
         video: Float[Tensor, "B T_v D_v"] | None = None,
         audio: Float[Tensor, "B T_a D_a"] | None = None,
         lengths: Mapping[str, Int[Tensor, " B"]] | None = None,
+        keys: Int[Tensor, " K"] | None = None,
         keep_weights: bool = False,
     ) -> Output:
         """Logits of some utterances (the paper's method section, from encoders to classifier).
@@ -77,13 +78,17 @@ class FusionModel(nn.Module):
         Args:
             text, video, audio: what the variant's modalities need; others are ignored.
             lengths: valid steps of "text", "video", "audio"; needed and used only if the variant masks padding.
+            keys: of dropout, one for text and one a block; in training mode they are drawn unless given.
             keep_weights: also return every block's attention weights.
 
         Raises:
             ValueError: if a modality or the lengths are missing.
         """
         given = {"text": text, "video": video, "audio": audio}
-        x, valid = {}, {}
+        if keys is None and self.training:
+            keys = draw_keys(1 + len(self.variant.blocks))
+        text_key, *block_keys = [None] * (1 + len(self.variant.blocks)) if keys is None else keys.unbind()
+        x, n = {}, {}  # states of each encoder, and how many of them are valid (None: all)
         for m in self.variant.modalities:
             name = MODALITIES[m]
             if given[name] is None:
@@ -91,16 +96,16 @@ class FusionModel(nn.Module):
             if self.variant.mask_padding and (lengths is None or name not in lengths):
                 raise ValueError(f"{self.variant.name} masks padding and needs the lengths of {name}")
             length = lengths[name] if self.variant.mask_padding else None
-            x[m], valid[m] = self._encode(name, given[name], length)
+            x[m], n[m] = self._encode(name, given[name], length, text_key)
 
         vectors, column_mean, weights = [], {}, {}
-        for block in self.variant.blocks:
+        for block, key in zip(self.variant.blocks, block_keys, strict=True):
             source, target = block[0], block[-1]
             attention = getattr(self, f"mha_{block}")
-            vector, column_mean[block] = attention(x[target], x[source], valid[target], valid[source])
+            vector, column_mean[block] = attention(x[target], x[source], n[target], n[source], key)
             vectors.append(vector)  # (B, d)
             if keep_weights:
-                weights[block] = attention.weights(x[target], x[source], valid[source])
+                weights[block] = attention.weights(x[target], x[source], n[source])
 
         stack = torch.stack(vectors, 1)  # (B, blocks, d)
         if self.variant.pooling == "statistical":
@@ -113,11 +118,13 @@ class FusionModel(nn.Module):
         embedding = self.concat_linear(pooled)  # (B, 60)
         return Output(self.classifier(embedding), embedding, column_mean, weights)
 
-    def _encode(self, name: str, x: Tensor, length: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """[B, T, D] -> encoder states [B, T', d], and which of them are valid (None: all)."""
+    def _encode(
+        self, name: str, x: Tensor, length: Tensor | None, text_key: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """[B, T, D] -> encoder states [B, T', d], and how many of them are valid (None: all)."""
         if name == "text":
-            if self.training:
-                x = x * keep_mask(x.shape, TEXT_DROPOUT, like=x)
+            if text_key is not None:
+                x = dropout(x, TEXT_DROPOUT, text_key)
         elif self.variant.convolution == "time-mixing":
             x = getattr(self, f"{name}_conv")(x)  # (B, T', D)
         else:
@@ -125,8 +132,7 @@ class FusionModel(nn.Module):
                 x = x * valid_steps(length, x.shape[1])[..., None]
                 length = (length + 1) // 2
             x = getattr(self, f"{name}_conv")(x.transpose(1, 2)).transpose(1, 2)  # (B, ceil(T/2), d)
-        states = getattr(self, f"{name}_encoder")(x, length)
-        return states, None if length is None else valid_steps(length, x.shape[1])
+        return getattr(self, f"{name}_encoder")(x, length), length
 
     def count_parameters(self) -> int:
         """Trainable numbers that the output depends on: the idle queries and keys of `uniform` are left out."""

@@ -1,11 +1,14 @@
 """The two layers against torch's own, finite differences, and the law of dropout."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mmer_core.layers import BiGRU, PooledAttention, keep_mask, valid_steps
+from mmer_core import kernels
+from mmer_core.kernels import keep_mask, plain, tiles
+from mmer_core.layers import BiGRU, PooledAttention
 
 LENGTH = torch.tensor([7, 3, 1])
 
@@ -73,13 +76,12 @@ def attention(uniform=False):
 def test_attention_gradient_with_dropout_replayed(uniform, masked):
     layer = attention(uniform).train()
     query, source = torch.randn(3, 4, 6).double().requires_grad_(), torch.randn(3, 5, 6).double().requires_grad_()
-    masks = (valid_steps(torch.tensor([4, 2, 1]), 4), valid_steps(torch.tensor([5, 1, 3]), 5)) if masked else ()
-    names = list(dict(layer.named_parameters()))
+    lengths = (torch.tensor([4, 2, 1]), torch.tensor([5, 1, 3])) if masked else (None, None)
+    names, key = list(dict(layer.named_parameters())), torch.tensor(9)  # the same mask every time
 
     def run(query, source, *values):
-        torch.manual_seed(9)  # the same mask every time
         parameters = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(layer, parameters, (query, source, *masks)).vector
+        return torch.func.functional_call(layer, parameters, (query, source, *lengths, key)).vector
 
     assert torch.autograd.gradcheck(run, (query, source, *layer.parameters()))
 
@@ -91,23 +93,107 @@ def test_attention_refuses_heads_that_do_not_divide():
 
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.5])
 def test_dropout_has_its_rate_and_keeps_the_mean(rate):
-    torch.manual_seed(0)
-    mask = keep_mask((1000, 1001), rate, like=torch.empty(0, dtype=torch.float64))
+    mask = keep_mask(torch.tensor([77]), (100, 100, 101), rate, torch.float64)
     n = mask.numel()
     assert mask.unique().tolist() == pytest.approx([0, 1 / (1 - rate)], rel=1e-4)
     assert abs((mask == 0).double().mean() - rate) < 5 * (rate * (1 - rate) / n) ** 0.5
     assert abs(mask.mean() - 1) < 5 * (rate / (1 - rate) / n) ** 0.5
-    # neighbours, which share a random number, are independent of each other
-    dropped = (mask == 0).double() - rate
-    for shift in (1, 2, 3):
-        together = (dropped[:, shift:] * dropped[:, :-shift]).mean() / (rate * (1 - rate))
-        assert abs(together) < 5 / n**0.5
 
 
-def test_dropout_follows_the_seed():
-    like = torch.empty(0)
-    torch.manual_seed(1)
-    first = keep_mask((5, 7), 0.5, like)
-    torch.manual_seed(1)
-    assert torch.equal(first, keep_mask((5, 7), 0.5, like))
-    assert not torch.equal(first, keep_mask((5, 7), 0.5, like))
+def correlation(a, b, rate):
+    return ((a - rate) * (b - rate)).mean() / (rate * (1 - rate))
+
+
+def test_dropout_is_independent_from_place_to_place_and_from_key_to_key():
+    """Neighbours, the two halves of one random number, the next row, the next utterance, and the next key."""
+    rate, keys = 0.3, torch.tensor([0, 1, 2, 2**61])
+    dropped = (keep_mask(keys, (60, 70, 128), rate, torch.float64) == 0).double()
+    pairs = [(dropped[..., :-shift], dropped[..., shift:]) for shift in (1, 2, 31, 32, 33, 63, 64)]
+    pairs += [(dropped[:, :, 1:], dropped[:, :, :-1]), (dropped[:, 1:], dropped[:, :-1]), (dropped[1:], dropped[:-1])]
+    for a, b in pairs:
+        assert abs(correlation(a, b, rate)) < 5 / a.numel() ** 0.5
+
+
+def test_dropout_is_a_function_of_its_key_and_of_no_length():
+    mask = keep_mask(torch.tensor([5, 6]), (3, 4, 200), 0.5, torch.float32)
+    assert torch.equal(mask, keep_mask(torch.tensor([5, 6]), (3, 4, 200), 0.5, torch.float32))
+    assert torch.equal(mask[1, :2, :3, :70], keep_mask(torch.tensor([6]), (2, 3, 70), 0.5, torch.float32)[0])
+    assert not torch.equal(mask[0], mask[1])
+
+
+# ------------------------------------------- the compiled kernels against the same in PyTorch, as other devices run it
+
+ODD = [(3, 5, 9, 2), (4, 70, 130, 3), (2, 130, 64, 1)]  # batch, queries, keys, heads; tiles are 64 wide
+
+
+@pytest.mark.parametrize("batch, Q, K, heads", ODD)
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_compiled_attention_equals_plain(batch, Q, K, heads, rate, runs):
+    g = torch.Generator().manual_seed(1)
+    B = batch * runs
+    q, k = (torch.randn(B, n, 7 * heads, generator=g, dtype=torch.float64) for n in (Q, K))
+    n_query, n_key = (torch.randint(1, n + 1, (B,), generator=g) for n in (Q, K))
+    keys, grad = torch.arange(runs) + 8, torch.randn(B, heads, K, generator=g, dtype=torch.float64)
+    abar, lse = kernels.pooled(q, k, heads, n_query, n_key, keys, rate)
+    dq, dk = kernels.pooled_gradient(q, k, heads, n_query, n_key, keys, rate, lse, grad)
+    law = kernels.dropout_law(rate)
+    abar_, lse_ = plain.attention(q, k, heads, n_query, n_key, keys, *law)
+    valid = torch.arange(Q) < n_query[:, None, None]
+    torch.testing.assert_close(abar, abar_, rtol=0, atol=1e-12)
+    torch.testing.assert_close(lse[valid.expand_as(lse)], lse_[valid.expand_as(lse)], rtol=0, atol=1e-12)
+    dq_, dk_ = plain.attention_gradient(q, k, heads, n_query, n_key, keys, *law, lse_, grad)
+    torch.testing.assert_close(dq, dq_, rtol=0, atol=1e-12)
+    torch.testing.assert_close(dk, dk_, rtol=0, atol=1e-12)
+    if runs == 2:  # a run's numbers do not depend on its neighbour
+        alone = kernels.pooled(q[batch:], k[batch:], heads, n_query[batch:], n_key[batch:], keys[1:], rate)[0]
+        assert torch.equal(abar[batch:], alone)
+
+
+def test_plain_attention_in_blocks_is_the_same(monkeypatch):
+    g = torch.Generator().manual_seed(1)
+    q, k = (torch.randn(4, 6, 6, generator=g, dtype=torch.float64) for _ in range(2))
+    arguments = (q, k, 2, torch.full((4,), 6), torch.full((4,), 6), torch.tensor([3]), 20000, 1.4)
+    whole = plain.attention(*arguments)
+    monkeypatch.setattr(plain, "AT_ONCE", 100)  # one utterance at a time
+    torch.testing.assert_close(plain.attention(*arguments), whole, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("units", [4, 60, 70])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_compiled_steps_equal_plain(units, runs):
+    g = torch.Generator().manual_seed(1)
+    a = torch.randn(5 * runs, 9, 2, 3 * units, generator=g, dtype=torch.float64)
+    W = torch.randn(runs, 2, 3 * units, units, generator=g, dtype=torch.float64) * units**-0.5
+    b = torch.randn(runs, 2, 3 * units, generator=g, dtype=torch.float64)
+    length = torch.randint(1, 10, (5 * runs,), generator=g)
+    grad = torch.randn(5 * runs, 9, 2, units, generator=g, dtype=torch.float64)
+    h, *kept = kernels.steps(a, W, b, length)
+    h_, *kept_ = plain.steps(a, W, b, length)
+    torch.testing.assert_close(h, h_, rtol=0, atol=1e-12)
+    found, wanted = kernels.steps_gradient(grad, W, length, *kept), plain.steps_gradient(grad, W, length, *kept_)
+    for x, y in zip(found, wanted, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
+
+
+def test_compiled_dropout_equals_plain():
+    keys = torch.tensor([3, 2**62 - 1])
+    mask = keep_mask(keys, (2, 3, 100), 0.25, torch.float64)
+    law = kernels.dropout_law(0.25)
+    wanted = plain.keep(keys.repeat_interleave(2), torch.tensor([0, 1, 0, 1]), 3, 100, *law, torch.float64)
+    assert torch.equal(mask, wanted.view(2, 2, 3, 100))
+
+
+def test_compiled_exp_is_exact_to_a_unit_in_the_seventh_place():
+    x = np.linspace(-86, 87, 100_001).astype(np.float32)
+    np.testing.assert_allclose(exp_of(x), np.exp(x.astype(np.float64)), rtol=5e-7)
+    assert np.isnan(exp_of(np.array([np.nan], np.float32)))[0]
+    assert exp_of(np.array([-np.inf, -1e30], np.float32)).max() < 1e-37
+
+
+@tiles.compiled
+def exp_of(x):
+    out = np.empty_like(x)
+    for i in range(len(x)):
+        out[i] = tiles.exp(x[i])
+    return out
