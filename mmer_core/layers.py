@@ -78,7 +78,7 @@ class BiGRU(nn.Module):
         B, T, _ = x.shape
         both = {name: torch.stack([getattr(self, name), getattr(self, name + "_reverse")]) for name in self.NAMES}
         W_i, W_h, b_i, b_h = both.values()  # (2, 3u, D), (2, 3u, u), (2, 3u), (2, 3u)
-        a = _Linear.apply(x, W_i.flatten(0, 1), b_i.flatten()).view(B, T, 2, -1)  # (B, T, 2, 3u)
+        a = _Linear.apply(x, W_i.flatten(0, 1), b_i.flatten())[0].view(B, T, 2, -1)  # (B, T, 2, 3u)
         return _Steps.apply(a, W_h[None], b_h[None], _length(length, x))[0].flatten(2)  # (B, T, 2u)
 
 
@@ -95,35 +95,36 @@ class _Linear(torch.autograd.Function):
     """x W^T + b, with products only for the time steps that are not zero: most of text is padding."""
 
     @staticmethod
-    def forward(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
-        rows, some = _not_zero(x)
-        if len(rows) == x.shape[:2].numel():
-            return F.linear(x, W, b)
-        return b.repeat(*x.shape[:2], 1).flatten(0, 1).index_copy_(0, rows, F.linear(some, W, b)).view(*x.shape[:2], -1)
+    def forward(x: Tensor, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        flat = x.flatten(0, 1)
+        rows = flat.abs().sum(1).nonzero().squeeze(1)
+        if len(rows) == len(flat):
+            return F.linear(x, W, b), rows
+        a = b.repeat(len(flat), 1).index_copy_(0, rows, F.linear(flat[rows], W, b))
+        return a.view(*x.shape[:2], -1), rows
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs[:2])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:2], output[1])
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, W = ctx.saved_tensors
-        rows, some = _not_zero(x)
-        grad = grad.flatten(0, 1)
+    def backward(ctx, grad: Tensor | None, _) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return None, None, None
+        x, W, rows = ctx.saved_tensors
+        flat, grad = x.flatten(0, 1), grad.flatten(0, 1)
         dx = (grad @ W).view_as(x) if ctx.needs_input_grad[0] else None
-        return dx, grad[rows].mT @ some, grad.sum(0)
+        if len(rows) == len(flat):
+            return dx, grad.mT @ flat, grad.sum(0)
+        return dx, grad[rows].mT @ flat[rows], grad.sum(0)
 
     @staticmethod
-    def vmap(info, in_dims, *inputs: Tensor) -> tuple[Tensor, int]:
+    def vmap(info, in_dims, *inputs: Tensor):
         x, W, b = (y.movedim(d, 0) for y, d in zip(inputs, in_dims, strict=True))
-        return torch.baddbmm(b[:, None], x.flatten(1, 2), W.mT).unflatten(1, x.shape[1:3]), 0
-
-
-def _not_zero(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of the steps of x [B, T, D] are not zero throughout: rows of [B T, D], and these rows."""
-    x = x.flatten(0, 1)
-    rows = x.any(1).nonzero().squeeze(1)
-    return rows, x if len(rows) == len(x) else x[rows]
+        a = torch.baddbmm(b[:, None], x.flatten(1, 2), W.mT).unflatten(1, x.shape[1:3])
+        return (a, a.new_empty(0)), (0, None)
 
 
 class _Steps(torch.autograd.Function):
@@ -217,19 +218,19 @@ class PooledAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def _queries_and_keys(self, query: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    def _queries_and_keys(self, query: Tensor, source: Tensor, W: tuple, b: tuple) -> tuple[Tensor, Tensor]:
         """[B, Q, d] and [B, K, d], queries divided by sqrt(d/H); of no width (d = 0) if all scores are to be equal."""
         if self.uniform:
             return query[..., :0], source[..., :0]
-        (W_q, W_k, _), (b_q, b_k, _) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         scale = math.sqrt(self.heads / query.shape[2])
-        return F.linear(query, W_q * scale, b_q * scale), F.linear(source, W_k, b_k)
+        return F.linear(query, W[0] * scale, b[0] * scale), F.linear(source, W[1], b[1])
 
     def weights(
         self, query: Float[Tensor, "B Q d"], source: Float[Tensor, "B K d"], n_key: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B H Q K"]:
         """Attention weights before dropout; every row sums to 1, padded keys get 0."""
-        q, k = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in self._queries_and_keys(query, source))
+        W, b = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in self._queries_and_keys(query, source, W, b))
         scores = q @ k.mT  # (B, H, Q, K)
         if n_key is not None:
             scores = scores.masked_fill(~valid_steps(n_key, source.shape[1])[:, None, None], -math.inf)
@@ -245,11 +246,11 @@ class PooledAttention(nn.Module):
     ) -> Pooled:
         """Args: valid steps of query and source (None: all), and the key of dropout (None: no dropout)."""
         (B, _, d), H = query.shape, self.heads
-        q, k = self._queries_and_keys(query, source)
+        W, b = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)  # of queries, keys and values
+        q, k = self._queries_and_keys(query, source, W, b)
         rate, key = (0.0, q.new_zeros((), dtype=torch.int64)) if key is None else (self.dropout, key)
         abar, _ = _Pooled.apply(q, k, H, _length(n_query, query), _length(n_key, source), key[None], rate)  # (B, H, K)
-        W_v, b_v = self.in_proj_weight.chunk(3)[2], self.in_proj_bias.chunk(3)[2]
         context = abar @ source  # (B, H, d)
-        value = torch.einsum("bhd,hed->bhe", context, W_v.view(H, d // H, d))  # (B, H, d/H)
-        value = value + abar.sum(2, keepdim=True) * b_v.view(H, d // H)
+        value = torch.einsum("bhd,hed->bhe", context, W[2].view(H, d // H, d))  # (B, H, d/H)
+        value = value + abar.sum(2, keepdim=True) * b[2].view(H, d // H)
         return Pooled(self.out_proj(value.reshape(B, d)), abar)

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmer_core.kernels.tiles import (
     HALF,
+    LANE,
     LANES,
     ROWS,
     TILE,
@@ -15,7 +16,7 @@ from mmer_core.kernels.tiles import (
     drop,
     exp,
     inlined,
-    inner,
+    narrow_product,
     outer,
     product,
     random_word,
@@ -34,11 +35,21 @@ def _rows(x, b, i, n, h, e, out):
 @inlined
 def _columns(x, b, n, h, e, out):
     """out [tiles, e, TILE] = head h of rows 0 .. n of x [B, K, d]; the rest of the last tile is zero."""
-    for t in range(-(-n // TILE)):
+    out[:] = 0
+    for k in range(n):
+        row = x[b, k, h * e : (h + 1) * e]
         for c in range(e):
-            for j in range(TILE):
-                k = t * TILE + j
-                out[(t * e + c) * TILE + j] = x[b, k, h * e + c] if k < n else 0
+            out[(k // TILE * e + c) * TILE + k % TILE] = row[c]
+
+
+@inlined
+def _padded(x, b, n, h, e, blocks, out):
+    """out [.., blocks, LANE] = head h of rows 0 .. n of x [B, K, d], each followed by zeros; and rows of zeros."""
+    out[:] = 0
+    for k in range(n):
+        row = x[b, k, h * e : (h + 1) * e]
+        for c in range(e):
+            out[k * blocks * LANE + c] = row[c]
 
 
 @inlined
@@ -53,8 +64,11 @@ def _softmax(s, r, n, top):
         x = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE]
         for j in range(TILE):
             top[j] = x[j] if x[j] > top[j] else top[j]
+    for width in (HALF, HALF // 2, HALF // 4, HALF // 8):
+        for j in range(width):
+            top[j] = top[width + j] if top[width + j] > top[j] else top[j]
     most = top[0]
-    for j in range(TILE):
+    for j in range(HALF // 8):
         most = top[j] if top[j] > most else most
     total = most * 0
     for t in range(tiles):
@@ -128,11 +142,14 @@ def attention_gradient(q, k, heads, n_query, n_key, keys, dropped, scale, lse, g
     all_tiles, group = -(-k.shape[1] // TILE), B // len(keys)
     y, s = np.empty(all_tiles * e * TILE, q.dtype), np.empty(all_tiles * LANES, q.dtype)
     dy, u, g = np.empty_like(y), np.empty(all_tiles * TILE, q.dtype), np.empty(all_tiles * TILE, q.dtype)
-    x, dx, part = np.empty(ROWS * e, q.dtype), np.empty(ROWS * e, q.dtype), np.empty(2 * TILE, q.dtype)
+    blocks = -(-e // LANE)
+    x, dx = np.empty(ROWS * e, q.dtype), np.empty(ROWS * blocks * LANE, q.dtype)
+    z = np.empty((k.shape[1] + 3) * blocks * LANE, q.dtype)
     for b in range(B):
         n, tiles = n_key[b], -(-n_key[b] // TILE)
         for h in range(heads):
             _columns(k, b, n, h, e, y)
+            _padded(k, b, n, h, e, blocks, z)
             dy[:] = 0
             g[:] = 0
             for j in range(n):
@@ -147,10 +164,10 @@ def attention_gradient(q, k, heads, n_query, n_key, keys, dropped, scale, lse, g
                     log = lse[b, h, min(i + r, n_query[b] - 1)]  # of rows beyond the last nothing is used
                     _score_gradient(s, u, g, r, n, tiles, log, low, high, dropped, scale)
                 outer(x, e, s, tiles, dy)  # dk += dS^T q
-                inner(s, y, e, tiles, part, dx)  # dq = dS k
+                narrow_product(s, n, z, blocks, dx)  # dq = dS k
                 for r in range(rows):
                     for c in range(e):
-                        dq[b, i + r, h * e + c] = dx[r * e + c]
+                        dq[b, i + r, h * e + c] = dx[(c // LANE * ROWS + r) * LANE + c % LANE]
             for j in range(n):
                 for c in range(e):
                     dk[b, j, h * e + c] = dy[(j // TILE * e + c) * TILE + j % TILE]

@@ -161,5 +161,6 @@ def steps_gradient(grad, W, length, before, cells, da, dc):
                     product(x, 3 * u, w, tiles, c)  # through W
                     for r in range(rows):
                         for v in range(tiles):
+                            hand, more = later[(r * tiles + v) * TILE :], c[(v * ROWS + r) * TILE :]
                             for j in range(TILE):
-                                later[(r * tiles + v) * TILE + j] += c[(v * ROWS + r) * TILE + j]
+                                hand[j] += more[j]

@@ -16,7 +16,7 @@ from numba import config, njit, types
 from numba.extending import overload
 
 TILE, ROWS = 64, 4
-HALF, QUARTER, LANES = TILE // 2, TILE // 4, ROWS * TILE
+LANE, HALF, LANES = 16, TILE // 2, ROWS * TILE
 
 # numba's cache sees a change of a function's own file, but not of another that it calls from: one folder a state of all
 _STATE = hashlib.blake2b(b"".join(f.read_bytes() for f in sorted(Path(__file__).parent.glob("*.py"))), digest_size=6)
@@ -164,28 +164,22 @@ def outer(x, e, s, tiles, out):
 
 
 @inlined
-def inner(s, y, e, tiles, part, out):
-    """out [ROWS, e] = s [tiles, ROWS, TILE] times the transpose of y [tiles, e, TILE]; two columns at a time.
-
-    Sums over keys are kept apart by lane, part [2, ROWS, QUARTER], and added up at the end.
-    """
-    for first in range(0, e, 2):
-        second = min(first + 1, e - 1)  # of an odd number of columns the last is done twice
-        part[:] = 0
-        for t in range(tiles):
-            p = s[t * LANES : (t + 1) * LANES]
-            v, w = y[(t * e + first) * TILE : (t * e + first + 1) * TILE], y[(t * e + second) * TILE :]
-            for j in range(QUARTER):
-                v0, v1, v2, v3 = v[j], v[QUARTER + j], v[2 * QUARTER + j], v[3 * QUARTER + j]
-                w0, w1, w2, w3 = w[j], w[QUARTER + j], w[2 * QUARTER + j], w[3 * QUARTER + j]
-                for r in range(ROWS):
-                    o = r * TILE + j
-                    p0, p1, p2, p3 = p[o], p[o + QUARTER], p[o + 2 * QUARTER], p[o + 3 * QUARTER]
-                    part[r * QUARTER + j] += p0 * v0 + p1 * v1 + p2 * v2 + p3 * v3
-                    part[TILE + r * QUARTER + j] += p0 * w0 + p1 * w1 + p2 * w2 + p3 * w3
-        for r in range(ROWS):
-            a, b = part[0] * 0, part[0] * 0
-            for j in range(QUARTER):
-                a += part[r * QUARTER + j]
-                b += part[TILE + r * QUARTER + j]
-            out[r * e + first], out[r * e + second] = a, b
+def narrow_product(s, n, y, blocks, out):
+    """out [ROWS, blocks, LANE] = s [tiles, ROWS, TILE] times y [n, blocks, LANE]; four of the n keys at a time."""
+    for w in range(blocks):
+        o = out[w * ROWS * LANE : (w + 1) * ROWS * LANE]
+        o[:] = 0
+        for k in range(0, n, 4):
+            t, j = k // TILE, k % TILE
+            x = s[t * ROWS * TILE + j : (t + 1) * ROWS * TILE]
+            a0, a1, a2, a3 = x[0], x[1], x[2], x[3]
+            b0, b1, b2, b3 = x[TILE], x[TILE + 1], x[TILE + 2], x[TILE + 3]
+            c0, c1, c2, c3 = x[2 * TILE], x[2 * TILE + 1], x[2 * TILE + 2], x[2 * TILE + 3]
+            d0, d1, d2, d3 = x[3 * TILE], x[3 * TILE + 1], x[3 * TILE + 2], x[3 * TILE + 3]
+            p, q = y[(k * blocks + w) * LANE :], blocks * LANE
+            p0, p1, p2, p3 = p[:LANE], p[q : q + LANE], p[2 * q : 2 * q + LANE], p[3 * q : 3 * q + LANE]
+            for j in range(LANE):
+                o[j] += a0 * p0[j] + a1 * p1[j] + a2 * p2[j] + a3 * p3[j]
+                o[LANE + j] += b0 * p0[j] + b1 * p1[j] + b2 * p2[j] + b3 * p3[j]
+                o[2 * LANE + j] += c0 * p0[j] + c1 * p1[j] + c2 * p2[j] + c3 * p3[j]
+                o[3 * LANE + j] += d0 * p0[j] + d1 * p1[j] + d2 * p2[j] + d3 * p3[j]
