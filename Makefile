@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JUPYTER := $(BIN)/python -m jupyter
 
-.PHONY: env run test lab clean
+.PHONY: env run test lab bench clean
 
 env: .venv/installed
 
@@ -20,6 +20,10 @@ test: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
+
+# How fast the networks train, beside the textbook network; under 8 minutes, and it wants an idle machine.
+bench: env
+	$(BIN)/python tests/bench.py
 
 lab: env
 	$(JUPYTER) lab --ip=127.0.0.1 notebooks

@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument(
         "--variants", nargs="+", metavar="NAME", default=["*"], help='only these, patterns allowed: "cross_*"'
     )
+    run.add_argument("--device", help='train all runs of a variant at once on this device: "cuda" for a GPU')
     commands.add_parser("status", help="runs done and missing, scores so far, hours spent")
     export = commands.add_parser("export", help="write all figures and tables of the finished runs")
     export.add_argument("--to", metavar="FOLDER", help="where to (default: figures/)")
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         study = mc.open_study(options.study)
         print(study)
         if options.command == "run":
-            study.select(*options.variants).run()
+            study.select(*options.variants).run(device=options.device)
         if options.command == "export":
             files = mc.tables.export(study, options.to)
             print(f"{len(files)} files in {files[0].parent}\n{mc.tables.REMINDER}")

@@ -6,6 +6,7 @@ Shapes: B utterances, T time steps, Q queries, K keys, H heads, d model width (1
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,9 +29,9 @@ def valid_steps(length: Int[Tensor, " B"], steps: int) -> Bool[Tensor, "B T"]:
     return torch.arange(steps, device=length.device) < length[:, None]
 
 
-def draw_keys(n: int) -> Int[Tensor, " n"]:
-    """Keys of dropout, from torch's generator: all that is random in a training step."""
-    return torch.randint(2**62, (n,))
+def draw_keys(n: int, generator: torch.Generator | None = None) -> Int[Tensor, " n"]:
+    """Keys of dropout, from torch's own generator by default: all that is random in a training step."""
+    return torch.randint(2**62, (n,), generator=generator)
 
 
 class _Keep(torch.autograd.Function):
@@ -86,9 +87,10 @@ def _length(length: Tensor | None, x: Tensor) -> Int[Tensor, " B"]:
     return torch.full((len(x),), x.shape[1], device=x.device) if length is None else length
 
 
-def _by_run(dims: tuple, *tensors: Tensor) -> list[Tensor]:
-    """What torch.vmap hands over, [R, B, ..] each, with the runs side by side: [R B, ..]."""
-    return [x.movedim(d, 0).flatten(0, 1) for x, d in zip(tensors, dims, strict=True)]
+def _by_run(runs: int, dims: Sequence[int | None], *tensors: Tensor) -> list[Tensor]:
+    """What torch.vmap hands over, [R, B, ..], or [B, ..] where all runs share it, with runs side by side: [R B, ..]."""
+    every = [x.expand(runs, *x.shape) if d is None else x.movedim(d, 0) for x, d in zip(tensors, dims, strict=True)]
+    return [x.flatten(0, 1) for x in every]
 
 
 class _Linear(torch.autograd.Function):
@@ -151,7 +153,7 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, a: Tensor, W: Tensor, b: Tensor, length: Tensor):
-        h, *kept = _Steps.apply(*_by_run(in_dims, a, W, b, length))
+        h, *kept = _Steps.apply(*_by_run(info.batch_size, in_dims, a, W, b, length))
         return (h.unflatten(0, (info.batch_size, -1)), *kept), (0, *[None] * len(kept))
 
 
@@ -187,7 +189,7 @@ class _Pooled(torch.autograd.Function):
     @staticmethod
     def vmap(info, in_dims, q, k, heads, n_query, n_key, keys, rate):
         d = [in_dims[i] for i in (0, 1, 3, 4, 5)]
-        q, k, n_query, n_key, keys = _by_run(d, q, k, n_query, n_key, keys)
+        q, k, n_query, n_key, keys = _by_run(info.batch_size, d, q, k, n_query, n_key, keys)
         abar, lse = _Pooled.apply(q, k, heads, n_query, n_key, keys, rate)
         return (abar.unflatten(0, (info.batch_size, -1)), lse), (0, None)
 

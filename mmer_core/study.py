@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from loky import cpu_count, get_reusable_executor
-from tqdm import tqdm
 
-from mmer_core.corpus import Corpus, open_store
+from mmer_core.corpus import Corpus
 from mmer_core.ledger import Ledger, Record, Run
 from mmer_core.metrics import METRICS
 from mmer_core.model import FusionModel
 from mmer_core.paths import root
-from mmer_core.training import Protocol, train
+from mmer_core.running import in_processes, in_stacks, progress_bar
+from mmer_core.training import Protocol
 from mmer_core.variant import Variant
-
-# glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 
 
 class Study:
@@ -118,7 +111,7 @@ class Study:
 
     # ------------------------------------------------------------------------------------------------- training
 
-    def run(self, executor=None, progress: bool = True) -> Study:
+    def run(self, executor=None, progress: bool = True, device: str | None = None) -> Study:
         """Train what is missing, and return the study.
 
         Each run is filed as soon as it is done: an interruption costs the runs in flight and no other.
@@ -127,34 +120,26 @@ class Study:
             executor: anything with .submit(function, *arguments) -> future; by default one process per core with one
                 thread each. Workers must see the folders of the store and the ledger.
             progress: show runs done, the last scores and the time left.
+            device: train in this process instead, all missing runs of a variant at once: "cuda" for a GPU.
+
+        Raises:
+            ValueError: if both an executor and a device are given.
+            FloatingPointError: if a loss is not finite.
         """
+        if executor is not None and device is not None:
+            raise ValueError("runs are trained by an executor or a device; got both")
         self.ledger.declare(self.corpus.fingerprint, self.primary_metric, self.margin)
-        missing = sorted(self.missing(), key=_effort, reverse=True)  # the longest first: cores stay busy to the end
+        missing = self.missing()
         if not missing:
             return self
-        own = executor is None
-        if own:
-            workers = min(cpu_count(), len(missing))
-            executor = get_reusable_executor(workers, initializer=_start_worker, timeout=60, env=KEEP_MEMORY)
-        futures = {executor.submit(_work, str(self.corpus.path), self.ledger.folder, run): run for run in missing}
-        try:
-            with progress_bar(len(missing), disable=not progress) as bar:
-                pending = set(futures)
-                while pending:
-                    for future in [f for f in pending if f.done()]:
-                        pending.remove(future)
-                        got = future.result()
-                        shown = f"{futures[future]}: {self.primary_metric} {got[self.primary_metric]:.3f}"
-                        bar.set_postfix_str(shown, refresh=False)
-                        bar.update()
-                    time.sleep(0.05)
-        except BaseException:
-            if own:
-                executor.shutdown(wait=True, kill_workers=True)
-            else:
-                for future in futures:
-                    future.cancel()
-            raise
+        if device is None:
+            finished = in_processes(self.corpus, self.ledger, missing, executor)
+        else:
+            finished = in_stacks(self.corpus, self.ledger, missing, device)
+        with closing(finished), progress_bar(len(missing), disable=not progress) as bar:
+            for run, scores in finished:
+                bar.set_postfix_str(f"{run}: {self.primary_metric} {scores[self.primary_metric]:.3f}", refresh=False)
+                bar.update()
         return self
 
     # -------------------------------------------------------------------------------------------------- results
@@ -252,48 +237,3 @@ class Study:
                 | {"hours": mine["seconds"].sum() / 3600}
             )
         return pd.DataFrame(rows)
-
-
-def _effort(run: Run) -> int:
-    """A rough order of how long runs take: encoders first, then attention blocks."""
-    return 4 * len(run.variant.modalities) + len(run.variant.blocks)
-
-
-# ------------------------------------------------------------------------------------------------ worker processes
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the notebook's affair; it ends its workers itself
-    torch.set_num_threads(1)
-
-
-@lru_cache(maxsize=1)
-def _open_once(store: str) -> Corpus:
-    return open_store(store)
-
-
-def _work(store: str, ledger: Path, run: Run) -> dict[str, float]:
-    corpus = _open_once(store)
-    if corpus.fingerprint != run.fingerprint:
-        raise RuntimeError(f"{store} has changed since the study was opened")
-    return Ledger(ledger).write(run, corpus, train(corpus, run.variant, run.fold, run.seed, run.protocol)).scores
-
-
-class _NotebookBar(tqdm):
-    """A progress bar that an executed notebook keeps in its last state, as one line of text."""
-
-    def __init__(self, *args, **kwargs):
-        from IPython.display import display
-
-        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
-        super().__init__(*args, **kwargs)
-
-    def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        self._handle.update({"text/plain": msg or str(self)}, raw=True)
-
-
-def progress_bar(total: int, disable: bool = False) -> tqdm:
-    """A tqdm bar for the place we are in: a terminal, or a notebook."""
-    kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    notebook = kernel is not None and hasattr(kernel, "kernel") and not disable
-    return (_NotebookBar if notebook else tqdm)(total=total, unit="run", disable=disable, ncols=100, smoothing=0)

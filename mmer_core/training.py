@@ -66,6 +66,48 @@ class Trained:
     seconds: float
 
 
+class Progress:
+    """A run between its epochs: optimiser, schedule, learning curve, best weights and early stop of the protocol."""
+
+    def __init__(self, model: FusionModel, protocol: Protocol):
+        self.model, self.protocol = model, protocol
+        self.optimiser = torch.optim.Adam(model.parameters(), protocol.learning_rate, fused=True)
+        self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimiser, factor=protocol.plateau_factor, patience=protocol.plateau_patience
+        )
+        self.curve: list[dict[str, float]] = []
+        self.best, self.best_epoch, self.best_weights, self.dev_logits = -1.0, 0, {}, np.empty(0)
+        self.seconds = 0.0
+
+    @property
+    def stopped(self) -> bool:
+        epochs = len(self.curve)
+        return epochs == self.best_epoch + self.protocol.stop_patience or epochs == self.protocol.max_epochs
+
+    def end_epoch(self, train_loss: float, logits: np.ndarray, label: np.ndarray, seconds: float, name: str) -> None:
+        """Note the mean train loss of an epoch and what dev logits [N, C] say; FloatingPointError if not finite."""
+        dev_loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(label)).item()
+        accuracy = float((logits.argmax(1) == label).mean())
+        epoch, rate = len(self.curve) + 1, self.optimiser.param_groups[0]["lr"]
+        if not np.isfinite([train_loss, dev_loss]).all():
+            raise FloatingPointError(f"{name}: loss not finite in epoch {epoch}")
+        self.curve.append(
+            dict(epoch=epoch, train_loss=train_loss, dev_loss=dev_loss, dev_accuracy=accuracy, learning_rate=rate)
+        )
+        self.schedule.step(dev_loss)
+        self.seconds += seconds
+        if accuracy > self.best:
+            self.best, self.best_epoch, self.dev_logits = accuracy, epoch, logits
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+
+    def finish(self, test_logits: np.ndarray, seconds: float) -> Trained:
+        """The run with its test part scored, which took so many seconds more."""
+        weights = {name: w.cpu() for name, w in self.best_weights.items()}
+        logits = {"dev": self.dev_logits, "test": test_logits}
+        parameters = self.model.count_parameters()
+        return Trained(weights, self.curve, self.best_epoch, logits, parameters, self.seconds + seconds)
+
+
 def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol) -> Trained:
     """Train one run on one thread. The same seed gives the same bits on the same type of processor.
 
@@ -74,51 +116,32 @@ def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Prot
     Raises:
         FloatingPointError: if a loss is not finite.
     """
-    started = time.perf_counter()
-    rows = corpus.folds[fold]
+    rows, size, name = corpus.folds[fold], protocol.batch_size, f"{variant.name} fold {fold} seed {seed}"
     with _ONE_AT_A_TIME, one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         shuffle = torch.Generator().manual_seed(seed)
         model = FusionModel(variant, corpus.sizes, dtype=getattr(torch, protocol.precision))
-        optimiser = torch.optim.Adam(model.parameters(), protocol.learning_rate, fused=True)
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimiser, factor=protocol.plateau_factor, patience=protocol.plateau_patience
-        )
-        curve: list[dict[str, float]] = []
-        best, best_epoch, best_weights, dev_logits = -1.0, 0, {}, np.empty(0)
-        while len(curve) < best_epoch + protocol.stop_patience and len(curve) != protocol.max_epochs:
+        progress = Progress(model, protocol)
+        while not progress.stopped:
+            started = time.perf_counter()
             model.train()
             order = rows.train[torch.randperm(len(rows.train), generator=shuffle).numpy()]
             total = 0.0
-            for start in range(0, len(order), protocol.batch_size):
-                batch = order[start : start + protocol.batch_size]
-                optimiser.zero_grad()
-                loss = F.cross_entropy(
-                    model(**feed(model, corpus, batch, fold)).logits, torch.from_numpy(corpus.label[batch])
-                )
+            for start in range(0, len(order), size):
+                batch = order[start : start + size]
+                progress.optimiser.zero_grad()
+                logits = model(**feed(model, corpus, batch, fold)).logits
+                loss = F.cross_entropy(logits, torch.from_numpy(corpus.label[batch]))
                 loss.backward()
-                optimiser.step()
+                progress.optimiser.step()
                 total += loss.item() * len(batch)
-
-            logits = predict(model, corpus, rows.dev, fold, protocol.batch_size)
-            dev_loss, accuracy = _score(logits, corpus.label[rows.dev])
-            curve.append(
-                dict(epoch=len(curve) + 1, train_loss=total / len(order), dev_loss=dev_loss, dev_accuracy=accuracy)
-                | dict(learning_rate=optimiser.param_groups[0]["lr"])
-            )
-            if not np.isfinite([total, dev_loss]).all():
-                raise FloatingPointError(
-                    f"{variant.name} fold {fold} seed {seed}: loss not finite in epoch {len(curve)}"
-                )
-            schedule.step(dev_loss)
-            if accuracy > best:
-                best, best_epoch, dev_logits = accuracy, len(curve), logits
-                best_weights = copy.deepcopy(model.state_dict())
-
-        model.load_state_dict(best_weights)
-        test_logits = predict(model, corpus, rows.test, fold, protocol.batch_size)
-    logits = {"dev": dev_logits, "test": test_logits}
-    return Trained(best_weights, curve, best_epoch, logits, model.count_parameters(), time.perf_counter() - started)
+            dev = predict(model, corpus, rows.dev, fold, size)
+            seconds = time.perf_counter() - started
+            progress.end_epoch(total / len(order), dev, corpus.label[rows.dev], seconds, name)
+        started = time.perf_counter()
+        model.load_state_dict(progress.best_weights)
+        test = predict(model, corpus, rows.test, fold, size)
+    return progress.finish(test, time.perf_counter() - started)
 
 
 def feed(model: FusionModel, corpus: Corpus, rows: np.ndarray, fold: int) -> dict:
@@ -147,12 +170,6 @@ def predict(model: FusionModel, corpus: Corpus, rows: np.ndarray, fold: int, bat
     model.eval()
     starts = range(0, len(rows), batch_size)
     return np.concatenate([model(**feed(model, corpus, rows[s : s + batch_size], fold)).logits.numpy() for s in starts])
-
-
-def _score(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
-    """Mean cross-entropy per utterance, and accuracy."""
-    loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(label)).item()
-    return loss, float((logits.argmax(1) == label).mean())
 
 
 @contextlib.contextmanager

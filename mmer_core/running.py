@@ -1,0 +1,107 @@
+"""How missing runs are trained and filed: in processes, one core each, or stacked on a device; and the progress bar."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from loky import cpu_count, get_reusable_executor
+from tqdm import tqdm
+
+from mmer_core.corpus import Corpus, open_store
+from mmer_core.ledger import Ledger, Run
+from mmer_core.stack import train_stack
+from mmer_core.training import train
+
+# glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+
+Finished = Iterator[tuple[Run, dict[str, float]]]  # a run and its scores
+
+
+def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=None) -> Finished:
+    """Train and file runs with an executor; by default in one process per core with one thread each."""
+    runs = sorted(runs, key=_effort, reverse=True)  # the longest first: cores stay busy to the end
+    own = executor is None
+    if own:
+        workers = min(cpu_count(), len(runs))
+        executor = get_reusable_executor(workers, initializer=_start_worker, timeout=60, env=KEEP_MEMORY)
+    futures = {executor.submit(_work, str(corpus.path), ledger.folder, run): run for run in runs}
+    pending = set(futures)
+    try:
+        while pending:
+            for future in [f for f in pending if f.done()]:
+                pending.remove(future)
+                yield futures[future], future.result()
+            time.sleep(0.05)
+    except BaseException:
+        if own:
+            executor.shutdown(wait=True, kill_workers=True)
+        else:
+            for future in futures:
+                future.cancel()
+        raise
+
+
+def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str) -> Finished:
+    """Train and file all runs of a variant at once on one device; a stack that does not fit into it is halved."""
+    waiting = [[r for r in runs if r.variant == v] for v in dict.fromkeys(r.variant for r in runs)]
+    while waiting:
+        stack = {(run.fold, run.seed): run for run in waiting.pop(0)}
+        first = next(iter(stack.values()))
+        try:
+            for place, trained in train_stack(corpus, first.variant, list(stack), first.protocol, device):
+                run = stack.pop(place)
+                yield run, ledger.write(run, corpus, trained).scores
+        except torch.OutOfMemoryError:
+            if len(stack) == 1:
+                raise
+            left, half = list(stack.values()), len(stack) // 2
+            waiting[:0] = [left[:half], left[half:]]
+
+
+def _effort(run: Run) -> int:
+    """A rough order of how long runs take: encoders first, then attention blocks."""
+    return 4 * len(run.variant.modalities) + len(run.variant.blocks)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the notebook's affair; it ends its workers itself
+    torch.set_num_threads(1)
+
+
+@lru_cache(maxsize=1)
+def _open_once(store: str) -> Corpus:
+    return open_store(store)
+
+
+def _work(store: str, ledger: Path, run: Run) -> dict[str, float]:
+    corpus = _open_once(store)
+    if corpus.fingerprint != run.fingerprint:
+        raise RuntimeError(f"{store} has changed since the study was opened")
+    return Ledger(ledger).write(run, corpus, train(corpus, run.variant, run.fold, run.seed, run.protocol)).scores
+
+
+class _NotebookBar(tqdm):
+    """A progress bar that an executed notebook keeps in its last state, as one line of text."""
+
+    def __init__(self, *args, **kwargs):
+        from IPython.display import display
+
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+        super().__init__(*args, **kwargs)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        self._handle.update({"text/plain": msg or str(self)}, raw=True)
+
+
+def progress_bar(total: int, disable: bool = False) -> tqdm:
+    """A tqdm bar for the place we are in: a terminal, or a notebook."""
+    kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    notebook = kernel is not None and hasattr(kernel, "kernel") and not disable
+    return (_NotebookBar if notebook else tqdm)(total=total, unit="run", disable=disable, ncols=100, smoothing=0)
