@@ -86,6 +86,35 @@ def test_attention_gradient_with_dropout_replayed(uniform, masked):
     assert torch.autograd.gradcheck(run, (query, source, *layer.parameters()))
 
 
+@pytest.mark.parametrize("zero", [0, 3, 7])
+def test_steps_of_zeros_are_left_out_of_products_without_a_trace(x, zero):
+    """The encoder multiplies only the time steps that are not zero; values and gradients are those of nn.GRU."""
+    ours, torchs = gru()
+    x[:, 7 - zero :] = 0
+    found, wanted = [], []
+    for module, out in ((ours, found), (torchs, wanted)):
+        y = x.clone().requires_grad_()
+        states = module(y) if module is ours else module(y)[0]
+        states.square().sum().backward()
+        out += [states, y.grad, *(p.grad for p in module.parameters())]
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_no_matrix_of_queries_and_keys_is_kept():
+    """Nothing that the backward pass keeps is as large as the attention weights of one head."""
+    layer, sizes = PooledAttention(12, 2).train(), []
+    query, source = torch.randn(2, 90, 12).requires_grad_(), torch.randn(2, 80, 12).requires_grad_()
+
+    def note(t):
+        sizes.append(t.numel())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        layer(query, source, key=torch.tensor(3)).vector.sum().backward()
+    assert max(sizes) <= query.numel() < 90 * 80
+
+
 def test_attention_refuses_heads_that_do_not_divide():
     with pytest.raises(ValueError, match="7 heads"):
         PooledAttention(120, 7)

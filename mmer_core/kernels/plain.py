@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-AT_ONCE = 2**27  # numbers of a score matrix that may exist at one time
+AT_ONCE = 2**26  # numbers of a score matrix that may exist at one time
 
 
 def _shift(x: Tensor, n: int) -> Tensor:
