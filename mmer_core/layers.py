@@ -124,7 +124,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, *inputs: Tensor):
-        x, W, b = (y.movedim(d, 0) for y, d in zip(inputs, in_dims, strict=True))
+        x, W, b = (y.unflatten(0, (info.batch_size, -1)) for y in _by_run(info.batch_size, in_dims, *inputs))
         a = torch.baddbmm(b[:, None], x.flatten(1, 2), W.mT).unflatten(1, x.shape[1:3])
         return (a, a.new_empty(0)), (0, None)
 
@@ -202,7 +202,7 @@ class PooledAttention(nn.Module):
         mean_q(A (X W_v + b_v)) W_o + b_o  =  (abar X) W_v W_o + (sum_j abar_j) b_v W_o + b_o,   abar = mean_q A,
 
     so the output of every single query need never be computed: only abar is. Parameters have the names, shapes and
-    initialisation of torch.nn.MultiheadAttention.
+    initialisation of torch.nn.MultiheadAttention. Dropout is applied if, and only if, its key is given.
 
     Args:
         width: d, a multiple of `heads`.

@@ -147,9 +147,12 @@ class Ledger:
             "provenance": {
                 "corpus": corpus.name,
                 "synthetic": corpus.synthetic,
-                **{package: importlib.metadata.version(package) for package in ("mmer_core", "torch", "numpy")},
+                **{
+                    package: importlib.metadata.version(package) for package in ("mmer_core", "torch", "numpy", "numba")
+                },
                 "python": platform.python_version(),
                 "machine": f"{platform.system()} {platform.machine()}",
+                "device": trained.device,
                 "finished": _now(),
             },
         }

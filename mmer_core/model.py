@@ -87,7 +87,7 @@ class FusionModel(nn.Module):
         """
         given = {"text": text, "video": video, "audio": audio}
         if keys is None and self.training:
-            keys = draw_keys(1 + len(self.variant.blocks))
+            keys = draw_keys(1 + len(self.variant.blocks)).to(self.classifier.weight.device)
         text_key, *block_keys = [None] * (1 + len(self.variant.blocks)) if keys is None else keys.unbind()
         x, n = {}, {}  # states of each encoder, and how many of them are valid (None: all)
         for m in self.variant.modalities:

@@ -19,7 +19,7 @@ from mmer_core.stack import train_stack
 from mmer_core.training import train
 
 # glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
 Finished = Iterator[tuple[Run, dict[str, float]]]  # a run and its scores
 
@@ -51,9 +51,11 @@ def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=N
 def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str) -> Finished:
     """Train and file all runs of a variant at once on one device; a stack that does not fit into it is halved."""
     waiting = [[r for r in runs if r.variant == v] for v in dict.fromkeys(r.variant for r in runs)]
+    fits = len(runs)
     while waiting:
-        stack = {(run.fold, run.seed): run for run in waiting.pop(0)}
-        first = next(iter(stack.values()))
+        some = waiting.pop(0)
+        stack, first = {(run.fold, run.seed): run for run in some[:fits]}, some[0]
+        waiting[:0] = [some[fits:]] if some[fits:] else []
         try:
             for place, trained in train_stack(corpus, first.variant, list(stack), first.protocol, device):
                 run = stack.pop(place)
@@ -61,8 +63,8 @@ def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str) 
         except torch.OutOfMemoryError:
             if len(stack) == 1:
                 raise
-            left, half = list(stack.values()), len(stack) // 2
-            waiting[:0] = [left[:half], left[half:]]
+            fits = -(-len(stack) // 2)  # from now on
+            waiting.insert(0, list(stack.values()))
 
 
 def _effort(run: Run) -> int:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from mmer_core.corpus import MODALITIES, Corpus
 from mmer_core.layers import draw_keys, valid_steps
 from mmer_core.model import FusionModel
-from mmer_core.training import Progress, Protocol, Trained
+from mmer_core.training import ONE_AT_A_TIME, Progress, Protocol, Trained
 from mmer_core.variant import Variant
 
 
@@ -38,8 +38,8 @@ class _Member:
     @classmethod
     def begin(cls, corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol, device: str) -> _Member:
         """The same initial weights, and the same random numbers after them, as `training.train`."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
             model = FusionModel(variant, corpus.sizes, dtype=getattr(torch, protocol.precision)).to(device)
             dropout = torch.Generator().set_state(torch.get_rng_state())
         shuffle = torch.Generator().manual_seed(seed)
@@ -142,16 +142,21 @@ def _padded(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return rows, np.array([len(p) for p in parts])
 
 
+def _exact():
+    """float32 means float32: without this, a GPU may round the inputs of a convolution to ten bits."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
 def _step(members: Sequence[_Member], data: _Data, batches: Sequence[np.ndarray], keys: Tensor) -> Tensor:
     """One step of every run's optimiser; returns the losses [R]."""
     rows, count = _padded(batches)
     weights = {name: w.requires_grad_() for name, w in _stacked(members).items()}
-    logits = _logits(members, weights, data.batch(members, rows), keys)
-    label = torch.from_numpy(data.corpus.label[rows]).to(data.device)
-    each = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="none").view(rows.shape)
-    n = torch.from_numpy(count).to(data.device)
-    losses = (each * valid_steps(n, rows.shape[1])).sum(1) / n
-    grads = torch.autograd.grad(losses.sum(), list(weights.values()))
+    label, n = (torch.from_numpy(x).to(data.device) for x in (data.corpus.label[rows], count))
+    with _exact():
+        logits = _logits(members, weights, data.batch(members, rows), keys)
+        each = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="none").view(rows.shape)
+        losses = (each * valid_steps(n, rows.shape[1])).sum(1) / n
+        grads = torch.autograd.grad(losses.sum(), list(weights.values()))
     for i, m in enumerate(members):
         for p, grad in zip(m.model.parameters(), grads, strict=True):
             p.grad = grad[i].contiguous()  # the fused optimiser does not look at strides
@@ -163,14 +168,9 @@ def _step(members: Sequence[_Member], data: _Data, batches: Sequence[np.ndarray]
 def _predict(members: Sequence[_Member], data: _Data, parts: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
     """Logits [N, C] of each run's own part, in evaluation mode."""
     rows, count = _padded(parts)
-    weights = _stacked(members)
+    weights, starts = _stacked(members), range(0, rows.shape[1], size)
     members[0].model.eval()
-    logits = torch.cat(
-        [
-            _logits(members, weights, data.batch(members, rows[:, s : s + size]), None)
-            for s in range(0, rows.shape[1], size)
-        ],
-        1,
-    )
+    with _exact():
+        batches = [_logits(members, weights, data.batch(members, rows[:, s : s + size]), None) for s in starts]
     members[0].model.train()
-    return [x[:n].cpu().numpy() for x, n in zip(logits, count, strict=True)]
+    return [x[:n].cpu().numpy() for x, n in zip(torch.cat(batches, 1), count, strict=True)]

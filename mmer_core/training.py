@@ -18,7 +18,7 @@ from mmer_core.corpus import MODALITIES, Corpus
 from mmer_core.model import FusionModel
 from mmer_core.variant import Variant
 
-_ONE_AT_A_TIME = threading.Lock()  # torch's random numbers belong to the whole process
+ONE_AT_A_TIME = threading.Lock()  # torch's random numbers belong to the whole process
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Trained:
     logits: dict[str, np.ndarray]  # dev, test: [N, C]
     parameters: int
     seconds: float
+    device: str  # cpu or cuda
 
 
 class Progress:
@@ -104,8 +105,8 @@ class Progress:
         """The run with its test part scored, which took so many seconds more."""
         weights = {name: w.cpu() for name, w in self.best_weights.items()}
         logits = {"dev": self.dev_logits, "test": test_logits}
-        parameters = self.model.count_parameters()
-        return Trained(weights, self.curve, self.best_epoch, logits, parameters, self.seconds + seconds)
+        parameters, device = self.model.count_parameters(), next(self.model.parameters()).device.type
+        return Trained(weights, self.curve, self.best_epoch, logits, parameters, self.seconds + seconds, device)
 
 
 def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol) -> Trained:
@@ -117,7 +118,7 @@ def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Prot
         FloatingPointError: if a loss is not finite.
     """
     rows, size, name = corpus.folds[fold], protocol.batch_size, f"{variant.name} fold {fold} seed {seed}"
-    with _ONE_AT_A_TIME, one_thread(), torch.random.fork_rng(devices=[]):
+    with ONE_AT_A_TIME, one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         shuffle = torch.Generator().manual_seed(seed)
         model = FusionModel(variant, corpus.sizes, dtype=getattr(torch, protocol.precision))

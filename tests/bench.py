@@ -138,27 +138,37 @@ def peak_anonymous_memory(folder):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    corpus = open_store(folder)
-    for name in GFLOP:
-        model = mc.FusionModel(mc.PAPER_VARIANTS[name], corpus.sizes)
-        optimiser = torch.optim.Adam(model.parameters(), fused=True)
-        for start in range(0, 5 * BATCH, BATCH):
-            rows = np.arange(start, start + BATCH)
-            optimiser.zero_grad()
-            F.cross_entropy(
-                model(**feed(model, corpus, rows, 1)).logits, torch.from_numpy(corpus.label[rows])
-            ).backward()
-            optimiser.step()
-    done.set()
-    watcher.join()
+    try:
+        corpus = open_store(folder)
+        for name in GFLOP:
+            model = mc.FusionModel(mc.PAPER_VARIANTS[name], corpus.sizes)
+            optimiser = torch.optim.Adam(model.parameters(), fused=True)
+            for start in range(0, 5 * BATCH, BATCH):
+                rows = np.arange(start, start + BATCH)
+                optimiser.zero_grad()
+                logits = model(**feed(model, corpus, rows, 1)).logits
+                F.cross_entropy(logits, torch.from_numpy(corpus.label[rows])).backward()
+                optimiser.step()
+    finally:
+        done.set()
+        watcher.join()
     return peak[0] * 1024 / 1e9
 
 
 def open_again(folder):
-    """Seconds to open the store, in a process that has the modules but not yet this store."""
+    """Seconds to open the store in a process that has the modules already."""
     started = time.perf_counter()
     open_store(folder)
     return time.perf_counter() - started
+
+
+def processor():
+    """The name of the processor, as far as it tells one."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
+    )
+    return f"{platform.system()} {platform.machine()}, {names[0] if names else platform.processor()}"
 
 
 def show(what, values, unit=""):
@@ -169,7 +179,7 @@ def main():
     n = cpu_count()
     book_cores = [ProcessPoolExecutor(1) for _ in range(n)]  # as the published code runs: nothing is set
     cores = [ProcessPoolExecutor(1, env=KEEP_MEMORY) for _ in range(n)]  # as `Study.run` does it
-    print(f"{platform.processor() or platform.machine()}, {n} cores, one process with one thread on each;", end=" ")
+    print(f"{processor()}, {n} cores, one process with one thread on each;", end=" ")
     print(f"Python {platform.python_version()}, torch {torch.__version__}\n")
     print(f"{'':<58}{'median':>9}{'least':>9}{'most':>9}")
     result = {}

@@ -179,6 +179,36 @@ def test_compiled_attention_equals_plain(batch, Q, K, heads, rate, runs):
         assert torch.equal(abar[batch:], alone)
 
 
+@pytest.mark.parametrize("shift", [-90, -60, 60, 90])
+def test_compiled_attention_does_not_mind_large_scores(shift):
+    """A softmax forgets what all its scores have in common; also where the last group of queries is not full."""
+    g = torch.Generator().manual_seed(1)
+    q, k = torch.randn(1, 5, 4, generator=g), torch.randn(1, 9, 4, generator=g)
+    q[..., 0], k[..., 0] = 1, 0
+    arguments = torch.tensor([5]), torch.tensor([9]), torch.tensor([0]), 0.0
+    grad, found = torch.randn(1, 1, 9, generator=g), []
+    for common in (0, shift):
+        k[..., 0] = common
+        abar, lse = kernels.pooled(q, k, 1, *arguments)
+        found.append((abar, kernels.pooled_gradient(q, k, 1, *arguments, lse, grad)))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[0][1][1], found[1][1][1], rtol=0, atol=1e-5)
+    assert all(x.isfinite().all() for x in found[1][1])
+
+
+def test_kernels_do_not_mind_strides():
+    g = torch.Generator().manual_seed(1)
+    q, k = (torch.randn(5, 3, 4, generator=g).transpose(0, 1) for _ in range(2))
+    arguments = torch.full((3,), 5), torch.full((3,), 5), torch.tensor([0]), 0.0
+    grad = torch.randn(2, 3, 5, generator=g).transpose(0, 1)
+    results = []
+    for a, b, c in ((q, k, grad), (q.contiguous(), k.contiguous(), grad.contiguous())):
+        abar, lse = kernels.pooled(a, b, 2, *arguments)
+        results.append((abar, *kernels.pooled_gradient(a, b, 2, *arguments, lse, c)))
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+    assert results[0][1].abs().max() > 0
+
+
 def test_plain_attention_in_blocks_is_the_same(monkeypatch):
     g = torch.Generator().manual_seed(1)
     q, k = (torch.randn(4, 6, 6, generator=g, dtype=torch.float64) for _ in range(2))

@@ -84,7 +84,7 @@ def test_a_stack_that_does_not_fit_is_halved(demo, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "train_stack", small)
     study = mc.Study(demo, ["self_v"], [1, 2, 3], [1], Protocol(max_epochs=1), tmp_path)
     study.run(device="cpu", progress=False)
-    assert study.missing() == [] and sizes == [3, 1, 2, 1, 1]
+    assert study.missing() == [] and sizes == [3, 2, 1, 1, 1]
 
 
 def test_a_device_and_an_executor_exclude_each_other(demo, tmp_path):

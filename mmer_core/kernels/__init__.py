@@ -1,7 +1,8 @@
 """Where the time of a training goes: attention pooled over its queries, the steps of a GRU, and dropout.
 
 On a CPU they are compiled by numba (`attention`, `gru`, `tiles`), elsewhere PyTorch takes `plain`; both give the same
-numbers. The rows of a batch may belong to G runs, each with its own weights of the GRU and its own key of dropout.
+numbers but for rounding. The rows of a batch may belong to G runs, each with its own weights of the GRU and its own key
+of dropout.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def keep_mask(keys: Tensor, shape: tuple[int, int, int], rate: float, dtype: tor
     dropped, scale = dropout_law(rate)
     if _compiled(keys):
         mask = torch.empty(len(keys), *shape, dtype=dtype)
-        tiles.keep(keys.numpy(), np.uint32(dropped), _number(scale, dtype), mask.numpy())
+        tiles.keep(_array(keys), np.uint32(dropped), _number(scale, dtype), mask.numpy())
         return mask
     firsts = torch.arange(shape[0], device=keys.device).repeat(len(keys))
     mask = plain.keep(keys.repeat_interleave(shape[0]), firsts, *shape[1:], dropped, scale, dtype)
@@ -40,7 +41,7 @@ def pooled(q: Tensor, k: Tensor, heads: int, n_query: Tensor, n_key: Tensor, key
     if not _compiled(q):
         return plain.attention(q, k, heads, n_query, n_key, keys, dropped, scale)
     abar, lse = q.new_empty(len(q), heads, k.shape[1]), q.new_empty(len(q), heads, q.shape[1])
-    law = keys.numpy(), np.uint32(dropped), _number(scale, q.dtype)
+    law = _array(keys), np.uint32(dropped), _number(scale, q.dtype)
     attention.attention(*map(_array, (q, k)), heads, *map(_array, (n_query, n_key)), *law, *map(_array, (abar, lse)))
     return abar, lse
 
@@ -50,8 +51,8 @@ def pooled_gradient(q, k, heads, n_query, n_key, keys, rate, lse, grad) -> tuple
     dropped, scale = dropout_law(rate)
     if not _compiled(q):
         return plain.attention_gradient(q, k, heads, n_query, n_key, keys, dropped, scale, lse, grad)
-    dq, dk = torch.zeros_like(q), torch.zeros_like(k)
-    law = keys.numpy(), np.uint32(dropped), _number(scale, q.dtype)
+    dq, dk = q.new_zeros(q.shape), k.new_zeros(k.shape)
+    law = _array(keys), np.uint32(dropped), _number(scale, q.dtype)
     inputs = (*map(_array, (q, k)), heads, *map(_array, (n_query, n_key)), *law)
     attention.attention_gradient(*inputs, *map(_array, (lse, grad, dq, dk)))
     return dq, dk

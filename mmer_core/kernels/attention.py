@@ -70,7 +70,7 @@ def _softmax(s, r, n, top):
     most = top[0]
     for j in range(HALF // 8):
         most = top[j] if top[j] > most else most
-    total = most * 0
+    total = s.dtype.type(0)
     for t in range(tiles):
         x = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE]
         for j in range(TILE):
@@ -101,14 +101,18 @@ def attention(q, k, heads, n_query, n_key, keys, dropped, scale, abar, lse):
                 for r in range(min(ROWS, n_query[b] - i)):
                     most, norm = _softmax(s, r, n, top)
                     lse[b, h, i + r] = most + math.log(norm)
-                    share = scale / (norm * n_query[b])
+                    share = q.dtype.type(scale / (norm * n_query[b]))
                     bits = row_bits(keys[b // group], b % group * heads + h, i + r)
                     low, high = np.uint32(bits), np.uint32(bits >> np.uint64(32))
                     for t in range(tiles):
                         a, o = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE], total[t * TILE : (t + 1) * TILE]
-                        drop(a, t * HALF, low, high, dropped, share)
-                        for j in range(TILE):
-                            o[j] += a[j]
+                        if dropped:
+                            drop(a, t * HALF, low, high, dropped, share)
+                            for j in range(TILE):
+                                o[j] += a[j]
+                        else:
+                            for j in range(TILE):
+                                o[j] += share * a[j]
             abar[b, h, :n] = total[:n]
             abar[b, h, n:] = 0
 
@@ -116,7 +120,7 @@ def attention(q, k, heads, n_query, n_key, keys, dropped, scale, abar, lse):
 @inlined
 def _score_gradient(s, u, g, r, n, tiles, lse, low, high, dropped, scale):
     """Row r of s from scores to their gradient: dS = P (M g - sum(P M g)), for P = exp(s - lse) and factors M."""
-    inner = zero = lse * 0
+    inner = zero = s.dtype.type(0)  # a plain 0 would make float64 of float32
     for t in range(tiles):
         p, v = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE], u[t * TILE : (t + 1) * TILE]
         w = g[t * TILE : (t + 1) * TILE]
@@ -158,11 +162,10 @@ def attention_gradient(q, k, heads, n_query, n_key, keys, dropped, scale, lse, g
                 rows = min(ROWS, n_query[b] - i)
                 _rows(q, b, i, n_query[b], h, e, x)
                 product(x, e, y, tiles, s)
-                for r in range(ROWS):
+                for r in range(rows):  # rows beyond the last keep their scores of 0, and so a gradient of 0
                     bits = row_bits(keys[b // group], b % group * heads + h, i + r)
                     low, high = np.uint32(bits), np.uint32(bits >> np.uint64(32))
-                    log = lse[b, h, min(i + r, n_query[b] - 1)]  # of rows beyond the last nothing is used
-                    _score_gradient(s, u, g, r, n, tiles, log, low, high, dropped, scale)
+                    _score_gradient(s, u, g, r, n, tiles, lse[b, h, i + r], low, high, dropped, scale)
                 outer(x, e, s, tiles, dy)  # dk += dS^T q
                 narrow_product(s, n, z, blocks, dx)  # dq = dS k
                 for r in range(rows):

@@ -1,6 +1,6 @@
 """The steps of a GRU on a CPU; `plain` says the same in PyTorch.
 
-S directions: even ones run ahead in time, odd ones back. Rows of B belong to G runs with weights of their own.
+S = 2 directions: the first runs ahead in time, the second back. Rows of B belong to G runs with weights of their own.
 """
 
 from __future__ import annotations
@@ -99,11 +99,11 @@ def _step_gradient(cell, dh, before, d):
     one = dh.dtype.type(1)
     for j in range(TILE):
         reset, update, new, state = cell[j], cell[TILE + j], cell[2 * TILE + j], cell[3 * TILE + j]
-        dn = dh[j] * (one - update) * (one - new * new)
-        d[j] = dn * state * reset * (one - reset)
-        d[TILE + j] = dh[j] * (before[j] - new) * update * (one - update)
-        d[2 * TILE + j] = dn
-        d[3 * TILE + j] = dn * reset
+        dn = dh[j] * (one - update) * (one - new * new)  # h = n + z (h' - n), n = tanh(a_n + r c_n)
+        d[j] = dn * state * reset * (one - reset)  # of the argument of r: r' = r (1 - r)
+        d[TILE + j] = dh[j] * (before[j] - new) * update * (one - update)  # of the argument of z
+        d[2 * TILE + j] = dn  # of a_n
+        d[3 * TILE + j] = dn * reset  # of c_n
 
 
 @compiled

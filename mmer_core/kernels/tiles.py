@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,11 @@ TILE, ROWS = 64, 4
 LANE, HALF, LANES = 16, TILE // 2, ROWS * TILE
 
 # numba's cache sees a change of a function's own file, but not of another that it calls from: one folder a state of all
+# of the package's own, or of the user where that cannot be written
 _STATE = hashlib.blake2b(b"".join(f.read_bytes() for f in sorted(Path(__file__).parent.glob("*.py"))), digest_size=6)
-_CACHE = str(Path(config.CACHE_DIR or Path(__file__).parent / "__pycache__") / f"kernels-{_STATE.hexdigest()}")
+_OWN = Path(__file__).parent / "__pycache__"
+_PLACE = config.CACHE_DIR or (_OWN if os.access(_OWN.parent, os.W_OK) else Path.home() / ".cache" / "mmer")
+_CACHE = str(Path(_PLACE) / f"kernels-{_STATE.hexdigest()}")
 
 
 # sums may be taken in any order, so that loops become vectors; NaN and infinity keep their sense
@@ -35,7 +39,7 @@ def compiled(function):
     """A kernel, compiled when it is first called, and kept for later processes."""
     before, config.CACHE_DIR = config.CACHE_DIR, _CACHE
     try:
-        return njit(**_OPTIONS, cache=True)(function)
+        return njit(**_OPTIONS, cache=True, nogil=True)(function)
     finally:
         config.CACHE_DIR = before
 
@@ -88,7 +92,7 @@ def random_word(j, low, high):
 @inlined
 def drop(x, first, low, high, dropped, scale):
     """Dropout of one tile in place: element j takes the lower 16 bits of word j, element HALF + j the upper."""
-    zero = scale * 0
+    zero = x.dtype.type(0)
     for j in range(HALF):
         word = random_word(first + j, low, high)
         a, b = scale * x[j], scale * x[HALF + j]
@@ -115,7 +119,10 @@ def keep(keys, dropped, scale, out):
 
 @inlined
 def product(x, e, y, tiles, out):
-    """out [tiles, ROWS, TILE] = x [ROWS, e] times y [tiles, e, TILE]; four terms of the sum at a time."""
+    """out [tiles, ROWS, TILE] = x [ROWS, e] times y [tiles, e, TILE]; four terms of the sum at a time.
+
+    Here and below the shapes say how the numbers lie; the arrays themselves are flat.
+    """
     for t in range(tiles):
         o = out[t * LANES : (t + 1) * LANES]
         o[:] = 0
