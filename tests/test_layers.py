@@ -186,13 +186,13 @@ def test_compiled_attention_does_not_mind_large_scores(shift):
     q, k = torch.randn(1, 5, 4, generator=g), torch.randn(1, 9, 4, generator=g)
     q[..., 0], k[..., 0] = 1, 0
     arguments = torch.tensor([5]), torch.tensor([9]), torch.tensor([0]), 0.0
-    grad, found = torch.randn(1, 1, 9, generator=g), []
+    grad, found = 100 * torch.randn(1, 1, 9, generator=g), []
     for common in (0, shift):
         k[..., 0] = common
         abar, lse = kernels.pooled(q, k, 1, *arguments)
         found.append((abar, kernels.pooled_gradient(q, k, 1, *arguments, lse, grad)))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(found[0][1][1], found[1][1][1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[0][1][1], found[1][1][1], rtol=0, atol=1e-3)
     assert all(x.isfinite().all() for x in found[1][1])
 
 

@@ -53,13 +53,20 @@ def _padded(x, b, n, h, e, blocks, out):
 
 
 @inlined
+def _hide(s, r, n):
+    """Scores of -inf in row r of s [tiles, ROWS, TILE] where its last tile has no key; returns that tile."""
+    first = (-(-n // TILE) - 1) * TILE
+    last = s[first * ROWS + r * TILE : first * ROWS + (r + 1) * TILE]
+    for j in range(n - first, TILE):
+        last[j] = -np.inf
+    return last
+
+
+@inlined
 def _softmax(s, r, n, top):
     """exp(s - max) of row r of s [tiles, ROWS, TILE] in place, n keys; returns maximum and sum. top: scratch."""
     tiles = -(-n // TILE)
-    last = s[((tiles - 1) * ROWS + r) * TILE : ((tiles - 1) * ROWS + r + 1) * TILE]
-    for j in range(n - (tiles - 1) * TILE, TILE):
-        last[j] = -np.inf
-    top[:] = last
+    top[:] = _hide(s, r, n)
     for t in range(tiles - 1):
         x = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE]
         for j in range(TILE):
@@ -121,6 +128,7 @@ def attention(q, k, heads, n_query, n_key, keys, dropped, scale, abar, lse):
 def _score_gradient(s, u, g, r, n, tiles, lse, low, high, dropped, scale):
     """Row r of s from scores to their gradient: dS = P (M g - sum(P M g)), for P = exp(s - lse) and factors M."""
     inner = zero = s.dtype.type(0)  # a plain 0 would make float64 of float32
+    _hide(s, r, n)
     for t in range(tiles):
         p, v = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE], u[t * TILE : (t + 1) * TILE]
         w = g[t * TILE : (t + 1) * TILE]

@@ -118,6 +118,11 @@ def keep(keys, dropped, scale, out):
 
 
 @inlined
+def _four(x, at):
+    return x[at], x[at + 1], x[at + 2], x[at + 3]
+
+
+@inlined
 def product(x, e, y, tiles, out):
     """out [tiles, ROWS, TILE] = x [ROWS, e] times y [tiles, e, TILE]; four terms of the sum at a time.
 
@@ -128,10 +133,8 @@ def product(x, e, y, tiles, out):
         o[:] = 0
         for c in range(0, e - 3, 4):
             p = y[(t * e + c) * TILE : (t * e + c + 4) * TILE]
-            a0, a1, a2, a3 = x[c], x[c + 1], x[c + 2], x[c + 3]
-            b0, b1, b2, b3 = x[e + c], x[e + c + 1], x[e + c + 2], x[e + c + 3]
-            c0, c1, c2, c3 = x[2 * e + c], x[2 * e + c + 1], x[2 * e + c + 2], x[2 * e + c + 3]
-            d0, d1, d2, d3 = x[3 * e + c], x[3 * e + c + 1], x[3 * e + c + 2], x[3 * e + c + 3]
+            (a0, a1, a2, a3), (b0, b1, b2, b3) = _four(x, c), _four(x, e + c)
+            (c0, c1, c2, c3), (d0, d1, d2, d3) = _four(x, 2 * e + c), _four(x, 3 * e + c)
             for j in range(TILE):
                 p0, p1, p2, p3 = p[j], p[TILE + j], p[2 * TILE + j], p[3 * TILE + j]
                 o[j] += a0 * p0 + a1 * p1 + a2 * p2 + a3 * p3
@@ -153,10 +156,8 @@ def outer(x, e, s, tiles, out):
         p = s[t * LANES : (t + 1) * LANES]
         for c in range(0, e - 3, 4):
             o = out[(t * e + c) * TILE : (t * e + c + 4) * TILE]
-            a0, a1, a2, a3 = x[c], x[c + 1], x[c + 2], x[c + 3]
-            b0, b1, b2, b3 = x[e + c], x[e + c + 1], x[e + c + 2], x[e + c + 3]
-            c0, c1, c2, c3 = x[2 * e + c], x[2 * e + c + 1], x[2 * e + c + 2], x[2 * e + c + 3]
-            d0, d1, d2, d3 = x[3 * e + c], x[3 * e + c + 1], x[3 * e + c + 2], x[3 * e + c + 3]
+            (a0, a1, a2, a3), (b0, b1, b2, b3) = _four(x, c), _four(x, e + c)
+            (c0, c1, c2, c3), (d0, d1, d2, d3) = _four(x, 2 * e + c), _four(x, 3 * e + c)
             for j in range(TILE):
                 p0, p1, p2, p3 = p[j], p[TILE + j], p[2 * TILE + j], p[3 * TILE + j]
                 o[j] += a0 * p0 + b0 * p1 + c0 * p2 + d0 * p3
@@ -179,10 +180,8 @@ def narrow_product(s, n, y, blocks, out):
         for k in range(0, n, 4):
             t, j = k // TILE, k % TILE
             x = s[t * ROWS * TILE + j : (t + 1) * ROWS * TILE]
-            a0, a1, a2, a3 = x[0], x[1], x[2], x[3]
-            b0, b1, b2, b3 = x[TILE], x[TILE + 1], x[TILE + 2], x[TILE + 3]
-            c0, c1, c2, c3 = x[2 * TILE], x[2 * TILE + 1], x[2 * TILE + 2], x[2 * TILE + 3]
-            d0, d1, d2, d3 = x[3 * TILE], x[3 * TILE + 1], x[3 * TILE + 2], x[3 * TILE + 3]
+            (a0, a1, a2, a3), (b0, b1, b2, b3) = _four(x, 0), _four(x, TILE)
+            (c0, c1, c2, c3), (d0, d1, d2, d3) = _four(x, 2 * TILE), _four(x, 3 * TILE)
             p, q = y[(k * blocks + w) * LANE :], blocks * LANE
             p0, p1, p2, p3 = p[:LANE], p[q : q + LANE], p[2 * q : 2 * q + LANE], p[3 * q : 3 * q + LANE]
             for j in range(LANE):
