@@ -14,6 +14,7 @@ import torch
 
 import mmer_core as mc
 from mmer_core import ledger as ledger_module
+from mmer_core import running
 from mmer_core.ledger import Ledger, Run
 from mmer_core.metrics import scores
 from mmer_core.training import Protocol, predict, train
@@ -149,7 +150,7 @@ def test_a_failing_run_stops_the_study_and_is_told(demo, tmp_path, monkeypatch):
     def fail(*_):
         raise FloatingPointError("self_t fold 1 seed 1: loss not finite")
 
-    monkeypatch.setattr(mc.study, "train", fail)
+    monkeypatch.setattr(running, "train", fail)
     with pytest.raises(FloatingPointError, match="fold 1"):
         mc.Study(demo, ["self_t"], [1], None, SHORT, tmp_path).run(here(), progress=False)
 
