@@ -60,7 +60,7 @@ def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str) 
             for place, trained in train_stack(corpus, first.variant, list(stack), first.protocol, device):
                 run = stack.pop(place)
                 yield run, ledger.write(run, corpus, trained).scores
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             if len(stack) == 1:
                 raise
             fits = -(-len(stack) // 2)  # from now on

@@ -78,7 +78,7 @@ def test_a_stack_that_does_not_fit_is_halved(demo, tmp_path, monkeypatch):
     def small(corpus, variant, runs, protocol, device):
         sizes.append(len(runs))
         if len(runs) > 1:
-            raise torch.OutOfMemoryError("no room")
+            raise torch.cuda.OutOfMemoryError("no room")
         return train_stack(corpus, variant, runs, protocol, device)
 
     monkeypatch.setattr(running, "train_stack", small)
