@@ -13,10 +13,12 @@ import torch
 from loky import cpu_count, get_reusable_executor
 from tqdm import tqdm
 
-from mmer_core.corpus import Corpus, open_store
+from mmer_core.corpus import MODALITIES, Corpus, Sizes, open_store
 from mmer_core.ledger import Ledger, Run
+from mmer_core.model import UNITS
 from mmer_core.stack import train_stack
 from mmer_core.training import train
+from mmer_core.variant import Variant
 
 # glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
@@ -26,7 +28,8 @@ Finished = Iterator[tuple[Run, dict[str, float]]]  # a run and its scores
 
 def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=None) -> Finished:
     """Train and file runs with an executor; by default in one process per core with one thread each."""
-    runs = sorted(runs, key=_effort, reverse=True)  # the longest first: cores stay busy to the end
+    # the longest first: cores stay busy to the end
+    runs = sorted(runs, key=lambda run: effort(run.variant, corpus.sizes), reverse=True)
     own = executor is None
     if own:
         workers = min(cpu_count(), len(runs))
@@ -67,9 +70,20 @@ def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str) 
             waiting.insert(0, list(stack.values()))
 
 
-def _effort(run: Run) -> int:
-    """A rough order of how long runs take: encoders first, then attention blocks."""
-    return 4 * len(run.variant.modalities) + len(run.variant.blocks)
+def effort(variant: Variant, sizes: Sizes) -> int:
+    """How long a run of a variant takes, roughly: the products of one utterance, those of scores counted four times."""
+    slots, total = variant.time_slots(sizes), 0
+    for m in variant.modalities:
+        length, dim = getattr(sizes, MODALITIES[m])
+        if m != "t" and variant.convolution == "temporal":
+            total, dim = total + slots[m] * 3 * dim * 2 * UNITS, 2 * UNITS
+        elif m != "t":
+            total += slots[m] * length * dim
+        total += slots[m] * 6 * UNITS * (dim + UNITS)
+    for block in variant.blocks:
+        keys, queries = slots[block[0]], slots[block[-1]]
+        total += (keys + queries) * (2 * UNITS) ** 2 + 4 * keys * queries * 2 * UNITS
+    return total
 
 
 def _start_worker() -> None:

@@ -15,6 +15,7 @@ import torch
 import mmer_core as mc
 from mmer_core import ledger as ledger_module
 from mmer_core import running
+from mmer_core.corpus import Size, Sizes
 from mmer_core.ledger import Ledger, Run
 from mmer_core.metrics import scores
 from mmer_core.training import Protocol, predict, train
@@ -99,6 +100,23 @@ def test_another_protocol_is_another_run(study):
     longer = mc.Study(study.corpus, ["self_t"], [1], [1], Protocol(max_epochs=2), study.ledger.folder)
     assert len(longer.missing()) == 1
     assert len(mc.Study(study.corpus, ["self_t_corrected"], [1], [1], SHORT, study.ledger.folder).missing()) == 1
+
+
+def test_the_longest_runs_start_first(demo, tmp_path):
+    """At IEMOCAP's sizes audio takes longest of all, whatever the preset; every modality and every block adds to it."""
+    sizes = Sizes(Size(128, 300), Size(32, 2048), Size(1000, 120), 7)
+    for suffix in ("", "_corrected"):
+        names = ["self_a", "self_ta", "self_tva", "both_tva"]
+        found = [running.effort(mc.Variant.from_name(name + suffix), sizes) for name in names]
+        assert found == sorted(found)
+        assert found[0] > running.effort(mc.Variant.from_name("cross_tv" + suffix), sizes)
+
+    class Full:
+        def submit(self, function, store, ledger, run):
+            raise ValueError(f"no place for {run.variant.name}")
+
+    with pytest.raises(ValueError, match="both_tva"):
+        mc.Study(demo, ["self_v", "both_tva"], [1], [1], SHORT, tmp_path).run(Full(), progress=False)
 
 
 def test_worker_processes_give_the_same_bits_as_this_process(demo, tmp_path):
