@@ -93,13 +93,18 @@ def _by_run(runs: int, dims: Sequence[int | None], *tensors: Tensor) -> list[Ten
     return [x.flatten(0, 1) for x in every]
 
 
+def _not_zero(x: Float[Tensor, "N n"]) -> Int[Tensor, " M"]:
+    """Rows of x that are not zero throughout."""
+    return x.abs().sum(1).nonzero().squeeze(1)
+
+
 class _Linear(torch.autograd.Function):
     """x W^T + b, with products only for the time steps that are not zero: most of text is padding."""
 
     @staticmethod
     def forward(x: Tensor, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         flat = x.flatten(0, 1)
-        rows = flat.abs().sum(1).nonzero().squeeze(1)
+        rows = _not_zero(flat)
         if len(rows) == len(flat):
             return F.linear(x, W, b), rows
         a = b.repeat(len(flat), 1).index_copy_(0, rows, F.linear(flat[rows], W, b))
@@ -117,9 +122,13 @@ class _Linear(torch.autograd.Function):
             return None, None, None
         x, W, rows = ctx.saved_tensors
         flat, grad = x.flatten(0, 1), grad.flatten(0, 1)
-        dx = (grad @ W).view_as(x) if ctx.needs_input_grad[0] else None
         if len(rows) == len(flat):
+            dx = (grad @ W).view_as(x) if ctx.needs_input_grad[0] else None
             return dx, grad.mT @ flat, grad.sum(0)
+        dx = None
+        if ctx.needs_input_grad[0]:
+            some = _not_zero(grad)
+            dx = torch.zeros_like(flat).index_copy_(0, some, grad[some] @ W).view_as(x)
         return dx, grad[rows].mT @ flat[rows], grad.sum(0)
 
     @staticmethod
@@ -220,19 +229,27 @@ class PooledAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def _queries_and_keys(self, query: Tensor, source: Tensor, W: tuple, b: tuple) -> tuple[Tensor, Tensor]:
-        """[B, Q, d] and [B, K, d], queries divided by sqrt(d/H); of no width (d = 0) if all scores are to be equal."""
+    def _queries_and_keys(
+        self, query: Tensor, source: Tensor, W: tuple, b: tuple, masked: bool
+    ) -> tuple[Tensor, Tensor]:
+        """[B, Q, d] and [B, K, d], queries divided by sqrt(d/H); of no width (d = 0) if all scores are to be equal.
+
+        States of masked padding are zero: products are left out for them.
+        """
         if self.uniform:
             return query[..., :0], source[..., :0]
         scale = math.sqrt(self.heads / query.shape[2])
-        return F.linear(query, W[0] * scale, b[0] * scale), F.linear(source, W[1], b[1])
+        inputs = (query, W[0] * scale, b[0] * scale), (source, W[1], b[1])
+        q, k = (_Linear.apply(*x)[0] if masked else F.linear(*x) for x in inputs)
+        return q, k
 
     def weights(
         self, query: Float[Tensor, "B Q d"], source: Float[Tensor, "B K d"], n_key: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B H Q K"]:
         """Attention weights before dropout; every row sums to 1, padded keys get 0."""
         W, b = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q, k = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in self._queries_and_keys(query, source, W, b))
+        q, k = self._queries_and_keys(query, source, W, b, n_key is not None)
+        q, k = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k))
         scores = q @ k.mT  # (B, H, Q, K)
         if n_key is not None:
             scores = scores.masked_fill(~valid_steps(n_key, source.shape[1])[:, None, None], -math.inf)
@@ -249,7 +266,7 @@ class PooledAttention(nn.Module):
         """Args: valid steps of query and source (None: all), and the key of dropout (None: no dropout)."""
         (B, _, d), H = query.shape, self.heads
         W, b = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)  # of queries, keys and values
-        q, k = self._queries_and_keys(query, source, W, b)
+        q, k = self._queries_and_keys(query, source, W, b, n_key is not None)
         rate, key = (0.0, q.new_zeros((), dtype=torch.int64)) if key is None else (self.dropout, key)
         abar, _ = _Pooled.apply(q, k, H, _length(n_query, query), _length(n_key, source), key[None], rate)  # (B, H, K)
         context = abar @ source  # (B, H, d)

@@ -68,16 +68,17 @@ def steps(a, W, b, length, h, before, cells):
             _gates(W[g, s], u, w)
             for i in range(3 * u):
                 bias[((i % u) // TILE * 3 + i // u) * TILE + i % u % TILE] = b[g, s, i]
-            for first in range(g * group, (g + 1) * group, ROWS):
-                rows = min(ROWS, (g + 1) * group - first)
-                longest = length[first : first + rows].max()
+            order = g * group + np.argsort(length[g * group : (g + 1) * group])  # rows of like lengths together
+            for first in range(0, group, ROWS):
+                rows = min(ROWS, group - first)
+                longest = length[order[first + rows - 1]]
                 state[:] = 0
                 for step in range(T):
                     t = step if s % 2 == 0 else T - 1 - step
                     if t < longest:
                         product(state, u, w, tiles * 3, c)
                     for r in range(rows):
-                        row = first + r
+                        row = order[first + r]
                         _copy(state, r * u, flat_before, ((s * B + row) * T + t) * u, u)
                         at = (row * T + t) * S + s
                         if t >= length[row]:
@@ -124,15 +125,16 @@ def steps_gradient(grad, W, length, before, cells, da, dc):
                     for j in range(TILE):
                         k = v * TILE + j
                         w[(v * 3 * u + i) * TILE + j] = W[g, s, i, k] if k < u else 0
-            for first in range(g * group, (g + 1) * group, ROWS):
-                rows = min(ROWS, (g + 1) * group - first)
-                longest = length[first : first + rows].max()
+            order = g * group + np.argsort(length[g * group : (g + 1) * group])  # rows of like lengths together
+            for first in range(0, group, ROWS):
+                rows = min(ROWS, group - first)
+                longest = length[order[first + rows - 1]]
                 later[:] = 0  # what step t + 1 hands back to h_t
                 x[:] = 0
                 for step in range(T):
                     t = T - 1 - step if s % 2 == 0 else step
                     for r in range(rows):
-                        row = first + r
+                        row = order[first + r]
                         at, kept = (row * T + t) * S + s, (s * B + row) * T + t
                         if t >= length[row]:
                             x[r * 3 * u : (r + 1) * 3 * u] = 0
