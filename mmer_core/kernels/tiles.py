@@ -118,8 +118,20 @@ def keep(keys, dropped, scale, out):
 
 
 @inlined
-def _four(x, at):
-    return x[at], x[at + 1], x[at + 2], x[at + 3]
+def _four(x, at, step):
+    return x[at], x[at + step], x[at + 2 * step], x[at + 3 * step]
+
+
+@inlined
+def _add(a, b, c, d, p, o):
+    """o [4, TILE] += the matrix of the rows a, b, c, d times p [4, TILE]."""
+    (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3) = a, b, c, d
+    for j in range(TILE):
+        p0, p1, p2, p3 = p[j], p[TILE + j], p[2 * TILE + j], p[3 * TILE + j]
+        o[j] += a0 * p0 + a1 * p1 + a2 * p2 + a3 * p3
+        o[TILE + j] += b0 * p0 + b1 * p1 + b2 * p2 + b3 * p3
+        o[2 * TILE + j] += c0 * p0 + c1 * p1 + c2 * p2 + c3 * p3
+        o[3 * TILE + j] += d0 * p0 + d1 * p1 + d2 * p2 + d3 * p3
 
 
 @inlined
@@ -133,14 +145,7 @@ def product(x, e, y, tiles, out):
         o[:] = 0
         for c in range(0, e - 3, 4):
             p = y[(t * e + c) * TILE : (t * e + c + 4) * TILE]
-            (a0, a1, a2, a3), (b0, b1, b2, b3) = _four(x, c), _four(x, e + c)
-            (c0, c1, c2, c3), (d0, d1, d2, d3) = _four(x, 2 * e + c), _four(x, 3 * e + c)
-            for j in range(TILE):
-                p0, p1, p2, p3 = p[j], p[TILE + j], p[2 * TILE + j], p[3 * TILE + j]
-                o[j] += a0 * p0 + a1 * p1 + a2 * p2 + a3 * p3
-                o[TILE + j] += b0 * p0 + b1 * p1 + b2 * p2 + b3 * p3
-                o[2 * TILE + j] += c0 * p0 + c1 * p1 + c2 * p2 + c3 * p3
-                o[3 * TILE + j] += d0 * p0 + d1 * p1 + d2 * p2 + d3 * p3
+            _add(_four(x, c, 1), _four(x, e + c, 1), _four(x, 2 * e + c, 1), _four(x, 3 * e + c, 1), p, o)
         for c in range(e - e % 4, e):
             p = y[(t * e + c) * TILE : (t * e + c + 1) * TILE]
             for r in range(ROWS):
@@ -156,19 +161,12 @@ def outer(x, e, s, tiles, out):
         p = s[t * LANES : (t + 1) * LANES]
         for c in range(0, e - 3, 4):
             o = out[(t * e + c) * TILE : (t * e + c + 4) * TILE]
-            (a0, a1, a2, a3), (b0, b1, b2, b3) = _four(x, c), _four(x, e + c)
-            (c0, c1, c2, c3), (d0, d1, d2, d3) = _four(x, 2 * e + c), _four(x, 3 * e + c)
-            for j in range(TILE):
-                p0, p1, p2, p3 = p[j], p[TILE + j], p[2 * TILE + j], p[3 * TILE + j]
-                o[j] += a0 * p0 + b0 * p1 + c0 * p2 + d0 * p3
-                o[TILE + j] += a1 * p0 + b1 * p1 + c1 * p2 + d1 * p3
-                o[2 * TILE + j] += a2 * p0 + b2 * p1 + c2 * p2 + d2 * p3
-                o[3 * TILE + j] += a3 * p0 + b3 * p1 + c3 * p2 + d3 * p3
+            _add(_four(x, c, e), _four(x, c + 1, e), _four(x, c + 2, e), _four(x, c + 3, e), p, o)
         for c in range(e - e % 4, e):
             o = out[(t * e + c) * TILE : (t * e + c + 1) * TILE]
-            a0, b0, c0, d0 = x[c], x[e + c], x[2 * e + c], x[3 * e + c]
+            a, b, c_, d = _four(x, c, e)
             for j in range(TILE):
-                o[j] += a0 * p[j] + b0 * p[TILE + j] + c0 * p[2 * TILE + j] + d0 * p[3 * TILE + j]
+                o[j] += a * p[j] + b * p[TILE + j] + c_ * p[2 * TILE + j] + d * p[3 * TILE + j]
 
 
 @inlined
@@ -180,8 +178,8 @@ def narrow_product(s, n, y, blocks, out):
         for k in range(0, n, 4):
             t, j = k // TILE, k % TILE
             x = s[t * ROWS * TILE + j : (t + 1) * ROWS * TILE]
-            (a0, a1, a2, a3), (b0, b1, b2, b3) = _four(x, 0), _four(x, TILE)
-            (c0, c1, c2, c3), (d0, d1, d2, d3) = _four(x, 2 * TILE), _four(x, 3 * TILE)
+            (a0, a1, a2, a3), (b0, b1, b2, b3) = _four(x, 0, 1), _four(x, TILE, 1)
+            (c0, c1, c2, c3), (d0, d1, d2, d3) = _four(x, 2 * TILE, 1), _four(x, 3 * TILE, 1)
             p, q = y[(k * blocks + w) * LANE :], blocks * LANE
             p0, p1, p2, p3 = p[:LANE], p[q : q + LANE], p[2 * q : 2 * q + LANE], p[3 * q : 3 * q + LANE]
             for j in range(LANE):
