@@ -117,7 +117,9 @@ class Corpus:
         x = self.arrays[modality][rows, :steps]
         if modality == "audio" and fold is not None:
             mean, std = self.arrays["audio_scale"][list(self.folds).index(fold)]
-            x = (x - mean) / std * (np.arange(x.shape[1]) < self.lengths["audio"][rows, None])[..., None]
+            x -= mean
+            x /= std
+            x[np.arange(x.shape[1]) >= self.lengths["audio"][rows, None]] = 0
         return x
 
     def transcript(self, row: int) -> list[str]:

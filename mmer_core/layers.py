@@ -77,10 +77,11 @@ class BiGRU(nn.Module):
         With lengths the backward direction starts at the last valid step, and states at padded steps are zero.
         """
         B, T, _ = x.shape
-        both = {name: torch.stack([getattr(self, name), getattr(self, name + "_reverse")]) for name in self.NAMES}
-        W_i, W_h, b_i, b_h = both.values()  # (2, 3u, D), (2, 3u, u), (2, 3u), (2, 3u)
-        a = _Linear.apply(x, W_i.flatten(0, 1), b_i.flatten())[0].view(B, T, 2, -1)  # (B, T, 2, 3u)
-        return _Steps.apply(a, W_h[None], b_h[None], _length(length, x))[0].flatten(2)  # (B, T, 2u)
+        both = (torch.cat([getattr(self, name), getattr(self, name + "_reverse")]) for name in self.NAMES)
+        W_i, W_h, b_i, b_h = both  # (6u, D), (6u, u), (6u), (6u)
+        a = linear(x, length, W_i, b_i).view(B, T, 2, -1)  # (B, T, 2, 3u)
+        W_h, b_h = W_h.view(1, 2, -1, W_h.shape[1]), b_h.view(1, 2, -1)
+        return _Steps.apply(a, W_h, b_h, _length(length, x))[0].flatten(2)  # (B, T, 2u)
 
 
 def _length(length: Tensor | None, x: Tensor) -> Int[Tensor, " B"]:
@@ -93,49 +94,55 @@ def _by_run(runs: int, dims: Sequence[int | None], *tensors: Tensor) -> list[Ten
     return [x.flatten(0, 1) for x in every]
 
 
-def _not_zero(x: Float[Tensor, "N n"]) -> Int[Tensor, " M"]:
-    """Rows of x that are not zero throughout."""
-    return x.abs().sum(1).nonzero().squeeze(1)
-
-
 class _Linear(torch.autograd.Function):
-    """x W^T + b, with products only for the time steps that are not zero: most of text is padding."""
+    """x W^T + b, with products only for the valid steps, or where x is not zero if all are: most of text is padding.
+
+    The other steps get b. With lengths nobody reads them, so that their gradient is zero.
+    """
 
     @staticmethod
-    def forward(x: Tensor, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        flat = x.flatten(0, 1)
-        rows = _not_zero(flat)
+    def forward(x: Tensor, length: Tensor | None, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        needed = x.abs().sum(2) != 0 if length is None else valid_steps(length, x.shape[1])
+        flat, rows = x.flatten(0, 1), needed.flatten().nonzero().squeeze(1)
         if len(rows) == len(flat):
             return F.linear(x, W, b), rows
-        a = b.repeat(len(flat), 1).index_copy_(0, rows, F.linear(flat[rows], W, b))
+        a = b.repeat(len(flat), 1).index_copy_(0, rows, F.linear(flat.index_select(0, rows), W, b))
         return a.view(*x.shape[:2], -1), rows
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
+        x, length, W, _ = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:2], output[1])
+        ctx.save_for_backward(x, W, output[1])
+        ctx.masked = length is not None
 
     @staticmethod
     def backward(ctx, grad: Tensor | None, _) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return None, None, None
+            return None, None, None, None
         x, W, rows = ctx.saved_tensors
         flat, grad = x.flatten(0, 1), grad.flatten(0, 1)
-        if len(rows) == len(flat):
-            dx = (grad @ W).view_as(x) if ctx.needs_input_grad[0] else None
-            return dx, grad.mT @ flat, grad.sum(0)
-        dx = None
-        if ctx.needs_input_grad[0]:
-            some = _not_zero(grad)
-            dx = torch.zeros_like(flat).index_copy_(0, some, grad[some] @ W).view_as(x)
-        return dx, grad[rows].mT @ flat[rows], grad.sum(0)
+        every, dx = len(rows) == len(flat), None  # index_select is several times faster than flat[rows]
+        some, its_grad = (flat, grad) if every else (y.index_select(0, rows) for y in (flat, grad))
+        if ctx.needs_input_grad[0]:  # without lengths the steps where x is zero have one, too
+            dx = torch.zeros_like(flat).index_copy_(0, rows, its_grad @ W) if ctx.masked and not every else grad @ W
+            dx = dx.view_as(x)
+        return dx, None, its_grad.mT @ some, grad.sum(0)
 
     @staticmethod
-    def vmap(info, in_dims, *inputs: Tensor):
-        x, W, b = (y.unflatten(0, (info.batch_size, -1)) for y in _by_run(info.batch_size, in_dims, *inputs))
+    def vmap(info, in_dims, x: Tensor, _, W: Tensor, b: Tensor):
+        R, dims = info.batch_size, [in_dims[i] for i in (0, 2, 3)]
+        x, W, b = (y.unflatten(0, (R, -1)) for y in _by_run(R, dims, x, W, b))
         a = torch.baddbmm(b[:, None], x.flatten(1, 2), W.mT).unflatten(1, x.shape[1:3])
         return (a, a.new_empty(0)), (0, None)
+
+
+def linear(
+    x: Float[Tensor, "B T D"], length: Int[Tensor, " B"] | None, W: Float[Tensor, "n D"], b: Float[Tensor, " n"]
+) -> Float[Tensor, "B T n"]:
+    """x W^T + b, where steps beyond the lengths cost nothing, and nothing may depend on what they get."""
+    return _Linear.apply(x, length, W, b)[0]
 
 
 class _Steps(torch.autograd.Function):
@@ -230,25 +237,22 @@ class PooledAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def _queries_and_keys(
-        self, query: Tensor, source: Tensor, W: tuple, b: tuple, masked: bool
+        self, query: Tensor, source: Tensor, n_query: Tensor | None, n_key: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """[B, Q, d] and [B, K, d], queries divided by sqrt(d/H); of no width (d = 0) if all scores are to be equal.
-
-        States of masked padding are zero: products are left out for them.
-        """
+        """[B, Q, d] and [B, K, d], queries divided by sqrt(d/H); of no width (d = 0) if all scores are to be equal."""
         if self.uniform:
             return query[..., :0], source[..., :0]
+        (W_q, W_k, _), (b_q, b_k, _) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         scale = math.sqrt(self.heads / query.shape[2])
-        inputs = (query, W[0] * scale, b[0] * scale), (source, W[1], b[1])
-        q, k = (_Linear.apply(*x)[0] if masked else F.linear(*x) for x in inputs)
+        inputs = (query, n_query, W_q * scale, b_q * scale), (source, n_key, W_k, b_k)
+        q, k = (F.linear(x, W, b) if n is None else linear(x, n, W, b) for x, n, W, b in inputs)
         return q, k
 
     def weights(
         self, query: Float[Tensor, "B Q d"], source: Float[Tensor, "B K d"], n_key: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B H Q K"]:
         """Attention weights before dropout; every row sums to 1, padded keys get 0."""
-        W, b = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q, k = self._queries_and_keys(query, source, W, b, n_key is not None)
+        q, k = self._queries_and_keys(query, source, None, n_key)
         q, k = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k))
         scores = q @ k.mT  # (B, H, Q, K)
         if n_key is not None:
@@ -265,11 +269,11 @@ class PooledAttention(nn.Module):
     ) -> Pooled:
         """Args: valid steps of query and source (None: all), and the key of dropout (None: no dropout)."""
         (B, _, d), H = query.shape, self.heads
-        W, b = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)  # of queries, keys and values
-        q, k = self._queries_and_keys(query, source, W, b, n_key is not None)
+        W_v, b_v = self.in_proj_weight[2 * d :], self.in_proj_bias[2 * d :]
+        q, k = self._queries_and_keys(query, source, n_query, n_key)
         rate, key = (0.0, q.new_zeros((), dtype=torch.int64)) if key is None else (self.dropout, key)
         abar, _ = _Pooled.apply(q, k, H, _length(n_query, query), _length(n_key, source), key[None], rate)  # (B, H, K)
         context = abar @ source  # (B, H, d)
-        value = torch.einsum("bhd,hed->bhe", context, W[2].view(H, d // H, d))  # (B, H, d/H)
-        value = value + abar.sum(2, keepdim=True) * b[2].view(H, d // H)
+        value = torch.einsum("bhd,hed->bhe", context, W_v.view(H, d // H, d))  # (B, H, d/H)
+        value = value + abar.sum(2, keepdim=True) * b_v.view(H, d // H)
         return Pooled(self.out_proj(value.reshape(B, d)), abar)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmer_core.corpus import MODALITIES, Size, Sizes
-from mmer_core.layers import BiGRU, PooledAttention, draw_keys, dropout, valid_steps
+from mmer_core.layers import BiGRU, PooledAttention, draw_keys, dropout, linear, valid_steps
 from mmer_core.variant import Variant
 
 UNITS = 60  # of the GRU in each direction, and of the embedding
@@ -132,9 +132,9 @@ class FusionModel(nn.Module):
             if length is not None:
                 x = x * valid_steps(length, x.shape[1])[..., None]
                 length = (length + 1) // 2
-            conv = getattr(self, f"{name}_conv")  # as one product: a fifth faster than conv1d
-            frames = F.pad(x, (0, 0, 1, 1)).unfold(1, 3, 2).flatten(2)  # (B, ceil(T/2), 3 D)
-            x = F.linear(frames, conv.weight.flatten(1), conv.bias)  # (B, ceil(T/2), d)
+            conv = getattr(self, f"{name}_conv")  # as one product, which leaves padding out
+            frames = F.pad(x, (0, 0, 1, 1)).unfold(1, 3, 2).mT.flatten(2)  # (B, ceil(T/2), 3 D)
+            x = linear(frames, length, conv.weight.mT.flatten(1), conv.bias)  # (B, ceil(T/2), d)
         return getattr(self, f"{name}_encoder")(x, length), length
 
     def count_parameters(self) -> int:
