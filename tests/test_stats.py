@@ -60,6 +60,8 @@ def test_each_verdict(difference, scatter, rope, verdict, exceeds):
     found = mc.compare(frame(a, b), "a", "b", rope=rope)
     assert (found.verdict, found.exceeds_margin) == (verdict, exceeds)
     assert found.sentence().startswith(verdict)
+    inner = f"90% interval {100 * found.interval90.low:+.1f} to {100 * found.interval90.high:+.1f}"
+    assert (inner in found.sentence()) == (verdict in ("equivalent", "negligible"))  # what excludes the margin
 
 
 def test_without_counts_the_overlap_is_a_fold_of_the_rest_and_said(scores):

@@ -82,8 +82,11 @@ class Difference:
 
     def sentence(self) -> str:
         """The verdict in words that claim no more than it does."""
-        low, high = (f"{100 * x:+.1f}" for x in self.interval95)
-        points = f"{100 * self.difference:+.1f} points of {self.metric} (95% interval {low} to {high})"
+        interval95, interval90 = (
+            f"{level}% interval {100 * low:+.1f} to {100 * high:+.1f}"
+            for level, (low, high) in ((95, self.interval95), (90, self.interval90))
+        )
+        points = f"{100 * self.difference:+.1f} points of {self.metric} ({interval95})"
         margin = f"{100 * self.rope:g} points"
         beyond = (
             f", and so is any smaller than {margin}"
@@ -92,8 +95,8 @@ class Difference:
         )
         meaning = {
             "different": f"a difference of zero is excluded{beyond}",
-            "equivalent": f"a difference of {margin} or more is excluded",
-            "negligible": f"a difference of zero is excluded, and so is one of {margin} or more",
+            "equivalent": f"a difference of {margin} or more is excluded ({interval90})",
+            "negligible": f"a difference of zero is excluded, and so is one of {margin} or more ({interval90})",
             "undecided": f"neither zero nor a difference of {margin} is excluded; this is no evidence of equality",
         }[self.verdict]
         stamp = f" Exploratory: {self.exploratory}." if self.exploratory else ""
