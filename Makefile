@@ -19,6 +19,7 @@ run: env
 test: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
 # How fast the networks train, beside the textbook network; under 8 minutes, and it wants an idle machine.

@@ -10,14 +10,15 @@ import importlib
 _HOME = {
     "open_corpus": "formats",
     "Corpus": "corpus",
-    "CorpusError": "corpus",
+    "CorpusError": "errors",
+    "MmerError": "errors",
     "make_demo_corpus": "demo",
     "Variant": "variant",
     "PAPER_VARIANTS": "variant",
     "FusionModel": "model",
     "from_published_weights": "model",
     "published_arrays": "model",
-    "Protocol": "training",
+    "Protocol": "protocol",
     "Study": "study",
     "open_study": "declaration",
     "published_results": "metrics",
@@ -25,6 +26,7 @@ _HOME = {
     "save_figure": "figures",
 }
 _ROOMS = (
+    "errors",
     "paths",
     "metrics",
     "corpus",
@@ -32,6 +34,7 @@ _ROOMS = (
     "formats",
     "demo",
     "variant",
+    "protocol",
     "layers",
     "model",
     "training",

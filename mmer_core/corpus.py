@@ -19,26 +19,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mmer_core.errors import CorpusError
+
 FORMAT = 1
 MODALITIES = {"t": "text", "v": "video", "a": "audio"}  # the order of the study
 PARTS = ("train", "dev", "test")
 FIELDS = ("name", "source", "synthetic", "classes", "fingerprint", "findings", "ids", "words")  # as in corpus.json
-
-
-class CorpusError(ValueError):
-    """Something from outside is not what it should be: names the file, what was expected and what was found."""
-
-    def __init__(self, file: object, expected: str, found: str):
-        super().__init__(f"{file}: expected {expected}, found {found}")
-
-    def __reduce__(self):  # the three arguments became one message: let it cross process borders as it is
-        return (_error_from_message, (str(self),))
-
-
-def _error_from_message(message: str) -> CorpusError:
-    error = CorpusError.__new__(CorpusError)
-    error.args = (message,)
-    return error
 
 
 class Size(NamedTuple):

@@ -11,8 +11,8 @@ from mmer_core.corpus import Corpus
 from mmer_core.demo import make_demo_corpus
 from mmer_core.formats import open_corpus
 from mmer_core.paths import root
+from mmer_core.protocol import Protocol
 from mmer_core.study import Study
-from mmer_core.training import Protocol
 from mmer_core.variant import PAPER_VARIANTS, Variant
 
 if sys.version_info >= (3, 11):

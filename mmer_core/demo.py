@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import hadamard
 
-from mmer_core.corpus import MODALITIES, Corpus, CorpusError, Fold, Size, open_store
+from mmer_core.corpus import MODALITIES, Corpus, Fold, Size, open_store
+from mmer_core.errors import CorpusError
 from mmer_core.store import digest, finish_store, new_store
 
 SCHEME = 2  # counts changes of what is generated: part of the name of the source

@@ -25,12 +25,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mmer_core.corpus import Corpus, CorpusError
+from mmer_core.corpus import Corpus
+from mmer_core.errors import CorpusError
 from mmer_core.metrics import confusion, scores
 from mmer_core.variant import Variant
 
 if TYPE_CHECKING:
-    from mmer_core.training import Protocol, Trained
+    from mmer_core.protocol import Protocol
+    from mmer_core.training import Trained
 
 
 @dataclass(frozen=True)

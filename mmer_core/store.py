@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmer_core.corpus import FORMAT, CorpusError, Fold, load_array
+from mmer_core.corpus import FORMAT, Fold, load_array
+from mmer_core.errors import CorpusError
 
 CHUNK = 64  # utterances read at a time when a whole corpus is gone through
 

@@ -17,8 +17,8 @@ from mmer_core.ledger import Ledger, Record, Run
 from mmer_core.metrics import METRICS
 from mmer_core.model import FusionModel
 from mmer_core.paths import root
+from mmer_core.protocol import Protocol
 from mmer_core.running import in_processes, in_stacks, progress_bar
-from mmer_core.training import Protocol
 from mmer_core.variant import Variant
 
 

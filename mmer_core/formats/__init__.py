@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmer_core.corpus import Corpus, CorpusError, open_store
+from mmer_core.corpus import Corpus, open_store
+from mmer_core.errors import CorpusError
 from mmer_core.formats.amh import import_amh
 from mmer_core.paths import root
 

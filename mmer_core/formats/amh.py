@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmer_core.corpus import PARTS, Corpus, CorpusError, Fold, load_array, open_store
+from mmer_core.corpus import PARTS, Corpus, Fold, load_array, open_store
+from mmer_core.errors import CorpusError
 from mmer_core.formats.dictionary import read_dictionary
 from mmer_core.store import CHUNK, digest, finish_store, new_store
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmer_core.corpus import CorpusError
+from mmer_core.errors import CorpusError
 
 
 class _Type:
