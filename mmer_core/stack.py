@@ -6,10 +6,7 @@ Each run keeps its own weights, order of batches, dropout, optimiser, schedule a
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,33 +14,11 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mmer_core.corpus import MODALITIES, Corpus
-from mmer_core.layers import draw_keys, valid_steps
-from mmer_core.model import FusionModel
-from mmer_core.training import ONE_AT_A_TIME, Progress, Protocol, Trained
+from mmer_core.corpus import Corpus
+from mmer_core.kernels.machinery import valid_steps
+from mmer_core.protocol import Protocol
+from mmer_core.training import Batches, RunState, Trained, Trainer
 from mmer_core.variant import Variant
-
-
-@dataclass
-class _Member:
-    """One run of the stack: its random numbers, and its progress by the protocol."""
-
-    fold: int
-    seed: int
-    model: FusionModel
-    shuffle: torch.Generator
-    dropout: torch.Generator
-    progress: Progress
-
-    @classmethod
-    def begin(cls, corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol, device: str) -> _Member:
-        """The same initial weights, and the same random numbers after them, as `training.train`."""
-        with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            model = FusionModel(variant, corpus.sizes, dtype=getattr(torch, protocol.precision)).to(device)
-            dropout = torch.Generator().set_state(torch.get_rng_state())
-        shuffle = torch.Generator().manual_seed(seed)
-        return cls(fold, seed, model, shuffle, dropout, Progress(model, protocol))
 
 
 def train_stack(
@@ -56,83 +31,76 @@ def train_stack(
     Raises:
         FloatingPointError: if a loss is not finite.
     """
-    data = _Data(corpus, variant, device, getattr(torch, protocol.precision))
-    members = [_Member.begin(corpus, variant, fold, seed, protocol, device) for fold, seed in runs]
-    blocks, size = len(variant.blocks), protocol.batch_size
-    while members:
-        started = time.perf_counter()
-        orders = [
-            corpus.folds[m.fold].train[torch.randperm(len(corpus.folds[m.fold].train), generator=m.shuffle).numpy()]
-            for m in members
-        ]
-        totals = [0.0] * len(members)
-        for start in range(0, max(map(len, orders)), size):
-            active = [i for i, order in enumerate(orders) if start < len(order)]
-            some = [members[i] for i in active]
-            keys = torch.stack([draw_keys(1 + blocks, m.dropout) for m in some]).to(device)
-            losses = _step(some, data, [orders[i][start : start + size] for i in active], keys)
-            for i, loss in zip(active, losses.tolist(), strict=True):
-                totals[i] += loss * len(orders[i][start : start + size])
-        dev = _predict(members, data, [corpus.folds[m.fold].dev for m in members], size)
-        share = (time.perf_counter() - started) / len(members)
-        for m, total, order, logits in zip(members, totals, orders, dev, strict=True):
-            name = f"{variant.name} fold {m.fold} seed {m.seed}"
-            m.progress.end_epoch(total / len(order), logits, corpus.label[corpus.folds[m.fold].dev], share, name)
-        stopped = [m for m in members if m.progress.stopped]
-        members = [m for m in members if not m.progress.stopped]
-        for m in stopped:
-            started = time.perf_counter()
-            m.model.load_state_dict(m.progress.best_weights)
-            (test,) = _predict([m], data, [corpus.folds[m.fold].test], size)
-            yield (m.fold, m.seed), m.progress.finish(test, time.perf_counter() - started)
+    stack = Stack(corpus, variant, protocol, device)
+    states = [RunState(corpus, variant, fold, seed, protocol, device) for fold, seed in runs]
+    for state, trained in stack.train(states):
+        yield (state.fold, state.seed), trained
 
 
-class _Data:
-    """The corpus on a device; batches have a leading run axis."""
+class _DeviceBatches(Batches):
+    """Batches from a corpus that lies on the device whole."""
 
-    def __init__(self, corpus: Corpus, variant: Variant, device: str, dtype: torch.dtype):
-        self.corpus, self.variant, self.device, self.dtype = corpus, variant, device, dtype
-        self.names = [MODALITIES[m] for m in variant.modalities]
+    def __init__(self, corpus: Corpus, variant: Variant, dtype: torch.dtype, device: str):
+        super().__init__(corpus, variant, dtype, device)
         stored = [x for name in self.names for x in ((name,) if name in corpus.arrays else ("tokens", "embedding"))]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*not writable", category=UserWarning)  # nobody writes there
-            self.arrays = {x: torch.from_numpy(corpus.arrays[x]).to(device) for x in stored}
-            scale = torch.from_numpy(corpus.arrays["audio_scale"])
-        self.scale = dict(zip(corpus.folds, scale.to(device), strict=True))  # by fold: mean and deviation of audio
+        self.arrays = {x: torch.tensor(corpus.arrays[x], device=device) for x in stored}
 
-    def batch(self, members: Sequence[_Member], rows: np.ndarray) -> dict:
-        """Arguments of the model for rows [R, B] of the corpus, as `training.feed` makes them for one run."""
-        there, masked = torch.from_numpy(rows).to(self.device), self.variant.mask_padding
-        batch: dict = {"lengths": {}}
-        for name in self.names:
-            length = self.corpus.lengths[name][rows]
-            steps = int(length.max()) if masked else None
-            if name in self.arrays:
-                x = self.arrays[name][there, :steps]
-            else:
-                x = self.arrays["embedding"][self.arrays["tokens"][there, :steps].long()]
-            batch["lengths"][name] = torch.from_numpy(length).to(self.device)
-            if name == "audio" and self.variant.standardise_audio:
-                mean, std = torch.stack([self.scale[m.fold] for m in members])[:, :, None, None].unbind(1)
-                valid = valid_steps(batch["lengths"][name].flatten(), x.shape[2]).view(*x.shape[:3], 1)
-                x = (x - mean) / std * valid
-            batch[name] = x.to(self.dtype)
-        return batch
+    def features(self, name: str, rows: np.ndarray, steps: int | None) -> Tensor:
+        there = torch.from_numpy(rows).to(self.device)
+        if name in self.arrays:
+            return self.arrays[name][there, :steps]
+        return self.arrays["embedding"][self.arrays["tokens"][there, :steps].long()]
 
 
-def _logits(members: Sequence[_Member], weights: dict[str, Tensor], batch: dict, keys: Tensor | None) -> Tensor:
-    """[R, B, C]: every run's network on its own utterances."""
-    template = members[0].model
+class Stack(Trainer):
+    """Trains many runs: their weights lie side by side, and torch.vmap runs one network over them."""
 
-    def one(weights: dict[str, Tensor], batch: dict, keys: Tensor | None) -> Tensor:
-        return functional_call(template, weights, kwargs={**batch, "keys": keys}).logits
+    def __init__(self, corpus: Corpus, variant: Variant, protocol: Protocol, device: str):
+        super().__init__(corpus)
+        self.size, self.device = protocol.batch_size, device
+        self.batches = _DeviceBatches(corpus, variant, getattr(torch, protocol.precision), device)
 
-    return torch.vmap(one, in_dims=(0, 0, None if keys is None else 0))(weights, batch, keys)
+    def step(self, states: Sequence[RunState], rows: Sequence[np.ndarray], seeds: Sequence[Tensor]) -> list[float]:
+        padded, count = _padded(rows)
+        weights = {name: w.requires_grad_() for name, w in _side_by_side(states).items()}
+        label, n = (torch.from_numpy(x).to(self.device) for x in (self.corpus.label[padded], count))
+        states[0].model.train()
+        with _exact():
+            logits = self._logits(states, weights, padded, torch.stack(list(seeds)).to(self.device))
+            each = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="none").view(padded.shape)
+            losses = (each * valid_steps(n, padded.shape[1])).sum(1) / n
+            grads = torch.autograd.grad(losses.sum(), list(weights.values()))
+        for i, state in enumerate(states):
+            for p, grad in zip(state.model.parameters(), grads, strict=True):
+                p.grad = grad[i].contiguous()  # the fused optimiser does not look at strides
+            state.optimiser.step()
+        return losses.detach().tolist()
+
+    @torch.no_grad()
+    def predict(self, states: Sequence[RunState], parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        padded, count = _padded(parts)
+        weights, starts = _side_by_side(states), range(0, padded.shape[1], self.size)
+        states[0].model.eval()
+        with _exact():
+            batches = [self._logits(states, weights, padded[:, s : s + self.size], None) for s in starts]
+        return [x[:n].cpu().numpy() for x, n in zip(torch.cat(batches, 1), count, strict=True)]
+
+    def _logits(
+        self, states: Sequence[RunState], weights: dict[str, Tensor], rows: np.ndarray, seeds: Tensor | None
+    ) -> Tensor:
+        """[R, B, C]: every run's network on rows [R, B] of its own; the first one's is the template."""
+        batch = self.batches(rows, [state.fold for state in states])
+
+        def one(weights: dict[str, Tensor], batch: dict, seeds: Tensor | None) -> Tensor:
+            return functional_call(states[0].model, weights, kwargs={**batch, "seeds": seeds}).logits
+
+        return torch.vmap(one, in_dims=(0, 0, None if seeds is None else 0))(weights, batch, seeds)
 
 
-def _stacked(members: Sequence[_Member]) -> dict[str, Tensor]:
-    states = [dict(m.model.named_parameters()) for m in members]
-    return {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
+def _side_by_side(states: Sequence[RunState]) -> dict[str, Tensor]:
+    """The weights of all runs, each with a leading run axis."""
+    every = [dict(state.model.named_parameters()) for state in states]
+    return {name: torch.stack([weights[name].detach() for weights in every]) for name in every[0]}
 
 
 def _padded(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -145,32 +113,3 @@ def _padded(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def _exact():
     """float32 means float32: without this, a GPU may round the inputs of a convolution to ten bits."""
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-
-
-def _step(members: Sequence[_Member], data: _Data, batches: Sequence[np.ndarray], keys: Tensor) -> Tensor:
-    """One step of every run's optimiser; returns the losses [R]."""
-    rows, count = _padded(batches)
-    weights = {name: w.requires_grad_() for name, w in _stacked(members).items()}
-    label, n = (torch.from_numpy(x).to(data.device) for x in (data.corpus.label[rows], count))
-    with _exact():
-        logits = _logits(members, weights, data.batch(members, rows), keys)
-        each = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="none").view(rows.shape)
-        losses = (each * valid_steps(n, rows.shape[1])).sum(1) / n
-        grads = torch.autograd.grad(losses.sum(), list(weights.values()))
-    for i, m in enumerate(members):
-        for p, grad in zip(m.model.parameters(), grads, strict=True):
-            p.grad = grad[i].contiguous()  # the fused optimiser does not look at strides
-        m.progress.optimiser.step()
-    return losses.detach()
-
-
-@torch.no_grad()
-def _predict(members: Sequence[_Member], data: _Data, parts: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
-    """Logits [N, C] of each run's own part, in evaluation mode."""
-    rows, count = _padded(parts)
-    weights, starts = _stacked(members), range(0, rows.shape[1], size)
-    members[0].model.eval()
-    with _exact():
-        batches = [_logits(members, weights, data.batch(members, rows[:, s : s + size]), None) for s in starts]
-    members[0].model.train()
-    return [x[:n].cpu().numpy() for x, n in zip(torch.cat(batches, 1), count, strict=True)]

@@ -1,4 +1,7 @@
-"""One run: train a variant on one fold with one seed by the protocol of the paper, and score its test part once."""
+"""One run: train a variant on one fold with one seed by the protocol of the paper, and score its test part once.
+
+A `RunState` is a run between its epochs; a `Trainer` carries runs through their epochs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import contextlib
 import copy
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmer_core.corpus import MODALITIES, Corpus
+from mmer_core.kernels.dropout import draw_seeds
+from mmer_core.kernels.machinery import valid_steps
 from mmer_core.model import FusionModel
 from mmer_core.protocol import Protocol
 from mmer_core.variant import Variant
 
-ONE_AT_A_TIME = threading.Lock()  # torch's random numbers belong to the whole process
+_LOCK = threading.Lock()  # for what belongs to the whole process: torch's random numbers and its number of threads
+_TRAINING: list[int] = []  # torch's number of threads as each training of this process found it
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Trained:
     """What a run leaves: C classes, N utterances of the part."""
 
     weights: dict[str, Tensor]  # of the best epoch, under the published names
-    curve: list[dict[str, float]]  # epoch, train_loss, dev_loss, dev_accuracy, learning_rate
+    curve: list[dict[str, int | float]]  # epoch, train_loss, dev_loss, dev_accuracy, learning_rate
     best_epoch: int  # counted from 1
     logits: dict[str, np.ndarray]  # dev, test: [N, C]
     parameters: int
@@ -35,17 +41,26 @@ class Trained:
     device: str  # cpu or cuda
 
 
-class Progress:
-    """A run between its epochs: optimiser, schedule, learning curve, best weights and early stop of the protocol."""
+class RunState:
+    """A run between its epochs: network, optimiser, schedule, random numbers, learning curve and best weights.
 
-    def __init__(self, model: FusionModel, protocol: Protocol):
-        self.model, self.protocol = model, protocol
-        self.optimiser = torch.optim.Adam(model.parameters(), protocol.learning_rate, fused=True)
+    The seed fixes initial weights, order of batches and dropout; the order of batches is the same for all variants.
+    """
+
+    def __init__(self, corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol, device: str = "cpu"):
+        self.fold, self.seed, self.protocol, self.rows = fold, seed, protocol, corpus.folds[fold]
+        self.name = f"{variant.name} fold {fold} seed {seed}"
+        with _LOCK, torch.random.fork_rng(devices=[]):  # initial weights come from torch's own random numbers
+            torch.default_generator.manual_seed(seed)
+            self.model = FusionModel(variant, corpus.sizes, dtype=getattr(torch, protocol.precision)).to(device)
+            self.dropout = torch.Generator().set_state(torch.get_rng_state())
+        self.shuffle = torch.Generator().manual_seed(seed)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), protocol.learning_rate, fused=True)
         self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser, factor=protocol.plateau_factor, patience=protocol.plateau_patience
         )
-        self.curve: list[dict[str, float]] = []
-        self.best, self.best_epoch, self.best_weights, self.dev_logits = -1.0, 0, {}, np.empty(0)
+        self.curve: list[dict[str, int | float]] = []
+        self.best_epoch, self.best_weights, self.dev_logits = 0, self.model.state_dict(), np.empty(0)
         self.seconds = 0.0
 
     @property
@@ -53,20 +68,25 @@ class Progress:
         epochs = len(self.curve)
         return epochs == self.best_epoch + self.protocol.stop_patience or epochs == self.protocol.max_epochs
 
-    def end_epoch(self, train_loss: float, logits: np.ndarray, label: np.ndarray, seconds: float, name: str) -> None:
+    def shuffled(self) -> np.ndarray:
+        """The train rows in the order of the next epoch."""
+        return self.rows.train[torch.randperm(len(self.rows.train), generator=self.shuffle).numpy()]
+
+    def end_epoch(self, train_loss: float, logits: np.ndarray, label: np.ndarray, seconds: float) -> None:
         """Note the mean train loss of an epoch and what dev logits [N, C] say; FloatingPointError if not finite."""
         dev_loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(label)).item()
         accuracy = float((logits.argmax(1) == label).mean())
         epoch, rate = len(self.curve) + 1, self.optimiser.param_groups[0]["lr"]
         if not np.isfinite([train_loss, dev_loss]).all():
-            raise FloatingPointError(f"{name}: loss not finite in epoch {epoch}")
+            raise FloatingPointError(f"{self.name}: loss not finite in epoch {epoch}")
+        best = max((point["dev_accuracy"] for point in self.curve), default=-1.0)
         self.curve.append(
             dict(epoch=epoch, train_loss=train_loss, dev_loss=dev_loss, dev_accuracy=accuracy, learning_rate=rate)
         )
         self.schedule.step(dev_loss)
         self.seconds += seconds
-        if accuracy > self.best:
-            self.best, self.best_epoch, self.dev_logits = accuracy, epoch, logits
+        if accuracy > best:
+            self.best_epoch, self.dev_logits = epoch, logits
             self.best_weights = copy.deepcopy(self.model.state_dict())
 
     def finish(self, test_logits: np.ndarray, seconds: float) -> Trained:
@@ -76,61 +96,130 @@ class Progress:
         parameters, device = self.model.count_parameters(), next(self.model.parameters()).device.type
         return Trained(weights, self.curve, self.best_epoch, logits, parameters, self.seconds + seconds, device)
 
+    def state_dict(self) -> dict:
+        """All that changes while the run is trained: with it, `load_state_dict` goes on as if nothing had happened."""
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "optimiser", "schedule")}
+        random = {name: getattr(self, name).get_state() for name in ("shuffle", "dropout")}
+        plain = {name: getattr(self, name) for name in ("curve", "best_epoch", "best_weights", "seconds")}
+        return copy.deepcopy({**parts, **random, **plain, "dev_logits": torch.from_numpy(self.dev_logits)})
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go back to what `state_dict` noted of this run."""
+        state = copy.deepcopy(state)
+        for name in ("model", "optimiser", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        for name in ("shuffle", "dropout"):
+            getattr(self, name).set_state(state[name])
+        for name in ("curve", "best_epoch", "best_weights", "seconds"):
+            setattr(self, name, state[name])
+        self.dev_logits = state["dev_logits"].numpy()
+
+
+class Batches:
+    """Utterances of a corpus as the arguments of a network; R runs at once, each with rows of its own.
+
+    With masks, time is cut to the longest utterance of the batch: that is exact then, and faster.
+    """
+
+    def __init__(self, corpus: Corpus, variant: Variant, dtype: torch.dtype, device: str = "cpu"):
+        self.corpus, self.variant, self.dtype, self.device = corpus, variant, dtype, device
+        self.names = [MODALITIES[m] for m in variant.modalities]
+
+    def __call__(self, rows: np.ndarray, folds: Sequence[int]) -> dict:
+        """Arguments of the model for the rows [R, B], with a leading run axis; folds [R] say what scales the audio."""
+        batch: dict = {"lengths": {}}
+        for name in self.names:
+            length = self.corpus.lengths[name][rows]
+            x = self.features(name, rows, int(length.max()) if self.variant.mask_padding else None)
+            batch["lengths"][name] = n = torch.from_numpy(length).to(self.device)
+            if name == "audio" and self.variant.standardise_audio:
+                mean, std = self.scale(folds)
+                valid = valid_steps(n.flatten(), x.shape[2]).view(x.shape[:3])
+                x = x.sub_(mean).div_(std).masked_fill_(~valid[..., None], 0)
+            batch[name] = x.to(self.dtype)
+        return batch
+
+    def features(self, name: str, rows: np.ndarray, steps: int | None) -> Tensor:
+        """[R, B, T, D] of one modality, a fresh array."""
+        return torch.from_numpy(self.corpus.features(name, rows.ravel(), steps=steps)).unflatten(0, rows.shape)
+
+    def scale(self, folds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the audio in the train part of each fold, [R, 1, 1, D]."""
+        every = dict(zip(self.corpus.folds, self.corpus.arrays["audio_scale"], strict=True))
+        mean, std = (
+            torch.from_numpy(np.stack([every[fold] for fold in folds])).to(self.device)[:, :, None, None].unbind(1)
+        )
+        return mean, std
+
+
+class Trainer:
+    """Trains runs of one variant and protocol to their end: here one run, its network as it is.
+
+    `stack.Stack` takes a step with many runs at once, and scores them at once; all else is the same.
+    """
+
+    def __init__(self, corpus: Corpus):
+        self.corpus = corpus
+
+    def train(self, states: Sequence[RunState]) -> Iterator[tuple[RunState, Trained]]:
+        """Each run is handed over as soon as it has stopped."""
+        while states:
+            self.epoch(states)
+            for state in [s for s in states if s.stopped]:
+                started = time.perf_counter()
+                state.model.load_state_dict(state.best_weights)
+                (test,) = self.predict([state], [state.rows.test])
+                yield state, state.finish(test, time.perf_counter() - started)
+            states = [s for s in states if not s.stopped]
+
+    def epoch(self, states: Sequence[RunState]) -> None:
+        """One epoch of every run: its train part in its own order, then its dev part."""
+        started, size = time.perf_counter(), states[0].protocol.batch_size
+        orders, totals = [state.shuffled() for state in states], [0.0] * len(states)
+        for start in range(0, max(map(len, orders)), size):
+            active = [i for i, order in enumerate(orders) if start < len(order)]
+            some, rows = [states[i] for i in active], [orders[i][start : start + size] for i in active]
+            seeds = [draw_seeds(1 + len(state.model.variant.blocks), state.dropout) for state in some]
+            for i, loss, batch in zip(active, self.step(some, rows, seeds), rows, strict=True):
+                totals[i] += loss * len(batch)
+        dev = self.predict(states, [state.rows.dev for state in states])
+        share = (time.perf_counter() - started) / len(states)
+        for state, total, order, logits in zip(states, totals, orders, dev, strict=True):
+            state.end_epoch(total / len(order), logits, self.corpus.label[state.rows.dev], share)
+
+    def step(self, states: Sequence[RunState], rows: Sequence[np.ndarray], seeds: Sequence[Tensor]) -> list[float]:
+        """One step of every run's optimiser on rows [B] of its own; returns the mean losses [R]."""
+        (state,), (batch,), (seed,) = states, rows, seeds
+        state.model.train()
+        state.optimiser.zero_grad()
+        logits = state.model(**feed(state.model, self.corpus, batch, state.fold), seeds=seed).logits
+        loss = F.cross_entropy(logits, torch.from_numpy(self.corpus.label[batch]))
+        loss.backward()
+        state.optimiser.step()
+        return [loss.item()]
+
+    def predict(self, states: Sequence[RunState], parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Logits [N, C] of the rows [N] of each run, in evaluation mode."""
+        (state,), (rows,) = states, parts
+        return [predict(state.model, self.corpus, rows, state.fold, state.protocol.batch_size)]
+
 
 def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol) -> Trained:
     """Train one run on one thread. The same seed gives the same bits on the same type of processor.
 
-    The seed fixes initial weights, order of batches and dropout; the order of batches is the same for all variants.
-
     Raises:
         FloatingPointError: if a loss is not finite.
     """
-    rows, size, name = corpus.folds[fold], protocol.batch_size, f"{variant.name} fold {fold} seed {seed}"
-    with ONE_AT_A_TIME, one_thread(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        shuffle = torch.Generator().manual_seed(seed)
-        model = FusionModel(variant, corpus.sizes, dtype=getattr(torch, protocol.precision))
-        progress = Progress(model, protocol)
-        while not progress.stopped:
-            started = time.perf_counter()
-            model.train()
-            order = rows.train[torch.randperm(len(rows.train), generator=shuffle).numpy()]
-            total = 0.0
-            for start in range(0, len(order), size):
-                batch = order[start : start + size]
-                progress.optimiser.zero_grad()
-                logits = model(**feed(model, corpus, batch, fold)).logits
-                loss = F.cross_entropy(logits, torch.from_numpy(corpus.label[batch]))
-                loss.backward()
-                progress.optimiser.step()
-                total += loss.item() * len(batch)
-            dev = predict(model, corpus, rows.dev, fold, size)
-            seconds = time.perf_counter() - started
-            progress.end_epoch(total / len(order), dev, corpus.label[rows.dev], seconds, name)
-        started = time.perf_counter()
-        model.load_state_dict(progress.best_weights)
-        test = predict(model, corpus, rows.test, fold, size)
-    return progress.finish(test, time.perf_counter() - started)
+    with one_thread():
+        ((_, trained),) = Trainer(corpus).train([RunState(corpus, variant, fold, seed, protocol)])
+    return trained
 
 
 def feed(model: FusionModel, corpus: Corpus, rows: np.ndarray, fold: int) -> dict:
-    """The arguments of `model.forward` for some utterances [B] of the corpus, as this variant wants them.
-
-    With masks, time is cut to the longest utterance of the batch: that is exact then, and faster.
-    """
-    variant, dtype = model.variant, next(model.parameters()).dtype
-    batch: dict = {"lengths": {}}
-    for name in (MODALITIES[m] for m in variant.modalities):
-        length = corpus.lengths[name][rows]
-        x = corpus.features(
-            name,
-            rows,
-            fold=fold if variant.standardise_audio else None,
-            steps=int(length.max()) if variant.mask_padding else None,
-        )
-        batch[name] = torch.from_numpy(x).to(dtype)
-        batch["lengths"][name] = torch.from_numpy(length)
-    return batch
+    """The arguments of `model.forward` for some utterances [B] of the corpus, as its variant wants them."""
+    batch = Batches(corpus, model.variant, next(model.parameters()).dtype)(rows[None], [fold])
+    lengths = {name: n[0] for name, n in batch.pop("lengths").items()}
+    return {**{name: x[0] for name, x in batch.items()}, "lengths": lengths}
 
 
 @torch.no_grad()
@@ -143,10 +232,17 @@ def predict(model: FusionModel, corpus: Corpus, rows: np.ndarray, fold: int, bat
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """One torch thread: fastest with one process per core, and the same bits whatever the machine is set to."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """One torch thread: fastest with one process per core, and the same bits whatever the machine is set to.
+
+    The number of threads belongs to the whole process: of trainings that overlap, the last one to end sets it back.
+    """
+    with _LOCK:
+        _TRAINING.append(torch.get_num_threads() if not _TRAINING else _TRAINING[0])
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _LOCK:
+            before = _TRAINING.pop()
+            if not _TRAINING:
+                torch.set_num_threads(before)

@@ -6,6 +6,7 @@ import re
 from dataclasses import InitVar, dataclass, fields
 
 from mmer_core.corpus import Sizes
+from mmer_core.errors import MmerError
 
 CROSS_ORDER = ("a_t", "v_t", "t_v", "a_v", "t_a", "v_a")  # source_target, the order of the published code
 PRESETS = {
@@ -13,6 +14,19 @@ PRESETS = {
     "corrected": dict(mask_padding=True, convolution="temporal", standardise_audio=True),
 }
 SWITCH_NAMES = {"mask_padding": "mask", "convolution": "temporal", "standardise_audio": "standardised"}
+SUFFIXES: dict[str, dict] = {  # of a variant's name, and what each sets
+    "published": {"preset": "published"},
+    "corrected": {"preset": "corrected"},
+    "nosp": {"pooling": "none"},
+    **{word: {switch: PRESETS["corrected"][switch]} for switch, word in SWITCH_NAMES.items()},
+}
+CHOICES = {
+    "attention": ("self", "cross", "both", "uniform"),
+    "pooling": ("statistical", "none"),
+    "convolution": ("time-mixing", "temporal"),
+    "mask_padding": (True, False),
+    "standardise_audio": (True, False),
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,7 @@ class Variant:
         preset: "published" or "corrected": what the three switches are unless given.
 
     Raises:
-        ValueError: for combinations without a meaning, such as cross-attention with one modality.
+        MmerError: for combinations without a meaning, such as cross-attention with one modality.
     """
 
     modalities: str
@@ -44,38 +58,29 @@ class Variant:
     preset: InitVar[str] = "published"
 
     def __post_init__(self, preset: str) -> None:
-        def choose(what: str, value: object, choices: tuple) -> None:
-            if value not in choices:
-                raise ValueError(f"{what} is one of {', '.join(map(repr, choices))}; got {value!r}")
-
-        choose("preset", preset, tuple(PRESETS))
+        _one_of("preset", preset, tuple(PRESETS))
         for switch, value in PRESETS[preset].items():
             if getattr(self, switch) is None:
                 object.__setattr__(self, switch, value)
-        given = self.modalities
-        if not isinstance(given, str) or not given or set(given) - set("tva") or len(set(given)) < len(given):
-            raise ValueError(f"modalities are different letters of 't', 'v', 'a'; got {given!r}")
-        object.__setattr__(self, "modalities", "".join(m for m in "tva" if m in given))
+        object.__setattr__(self, "modalities", _in_order(self.modalities))
         if self.pooling is None:
-            object.__setattr__(self, "pooling", "statistical" if len(given) > 1 else "none")
-        choose("attention", self.attention, ("self", "cross", "both", "uniform"))
-        choose("pooling", self.pooling, ("statistical", "none"))
-        choose("convolution", self.convolution, ("time-mixing", "temporal"))
-        choose("mask_padding", self.mask_padding, (True, False))
-        choose("standardise_audio", self.standardise_audio, (True, False))
-        if len(given) == 1 and self.attention in ("cross", "both"):
-            raise ValueError(f"{self.attention!r} attention needs two modalities or more; got {given!r}")
-        if len(given) == 1 and self.pooling == "statistical":
-            raise ValueError(f"statistical pooling needs two modalities or more: one vector has no std; got {given!r}")
-        if self.mask_padding and self.convolution == "time-mixing" and given != "t":
-            raise ValueError("padding cannot be masked behind a time-mixing convolution: its slots are not times")
+            object.__setattr__(self, "pooling", "statistical" if len(self.modalities) > 1 else "none")
+        for setting, choices in CHOICES.items():
+            _one_of(setting, getattr(self, setting), choices)
+        self._refuse_nonsense()
         if self.slots is not None:
-            slots = tuple(self.slots)
-            if len(slots) != 2 or not all(type(s) is int and s > 0 for s in slots):
-                raise ValueError(f"slots are two positive whole numbers (video, audio); got {self.slots!r}")
-            if self.convolution == "temporal":
-                raise ValueError("slots belong to the time-mixing convolution; the temporal one halves the time")
-            object.__setattr__(self, "slots", slots)
+            object.__setattr__(self, "slots", _two_slots(self.slots))
+
+    def _refuse_nonsense(self) -> None:
+        given = self.modalities
+        if len(given) == 1 and self.attention in ("cross", "both"):
+            raise MmerError(f"{self.attention!r} attention needs two modalities or more; got {given!r}")
+        if len(given) == 1 and self.pooling == "statistical":
+            raise MmerError(f"statistical pooling needs two modalities or more: one vector has no std; got {given!r}")
+        if self.mask_padding and self.convolution == "time-mixing" and given != "t":
+            raise MmerError("padding cannot be masked behind a time-mixing convolution: its slots are not times")
+        if self.slots is not None and self.convolution == "temporal":
+            raise MmerError("slots belong to the time-mixing convolution; the temporal one halves the time")
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -99,26 +104,21 @@ class Variant:
 
     @classmethod
     def from_name(cls, name: str) -> Variant:
-        """The variant of that name; ValueError if there is none."""
-        attention, modalities, *rest = f"{name}_".split("_")[:-1] if "_" in name else (name, "")
-        settings: dict = {"pooling": None}
-        for word in rest:
-            if word in PRESETS:
-                settings["preset"] = word
-            elif word == "nosp":
-                settings["pooling"] = "none"
-            elif word in SWITCH_NAMES.values():
-                switch = next(s for s, w in SWITCH_NAMES.items() if w == word)
-                settings[switch] = PRESETS["corrected"][switch]
-            elif match := re.fullmatch(r"(\d+)x(\d+)", word):
-                settings["slots"] = (int(match[1]), int(match[2]))
+        """The variant of that name; MmerError if there is none."""
+        attention, _, rest = name.partition("_")
+        modalities, *suffixes = rest.split("_")
+        settings: dict = {}
+        for suffix in suffixes:
+            if suffix in SUFFIXES:
+                settings |= SUFFIXES[suffix]
+            elif slots := re.fullmatch(r"(\d+)x(\d+)", suffix):
+                settings["slots"] = (int(slots[1]), int(slots[2]))
             else:
-                raise ValueError(f"no variant is called {name!r}: {word!r} is not understood")
+                raise MmerError(f"no variant is called {name!r}: {suffix!r} is not understood")
         try:
-            variant = cls(modalities, attention, **settings)
-        except ValueError as error:
-            raise ValueError(f"no variant is called {name!r}: {error}") from None
-        return variant
+            return cls(modalities, attention, **settings)
+        except MmerError as error:
+            raise MmerError(f"no variant is called {name!r}: {error}") from None
 
     def settings(self) -> dict:
         """All fields as plain values: what identifies the variant in a ledger."""
@@ -131,6 +131,24 @@ class Variant:
             return {"t": sizes.text.length, "v": -(-video // 2), "a": -(-audio // 2)}
         slots = self.slots or (max(1, 25 * video // 32), max(1, audio // 2))
         return {"t": sizes.text.length, "v": slots[0], "a": slots[1]}
+
+
+def _one_of(what: str, value: object, choices: tuple) -> None:
+    if value not in choices:
+        raise MmerError(f"{what} is one of {', '.join(map(repr, choices))}; got {value!r}")
+
+
+def _in_order(given: object) -> str:
+    if not isinstance(given, str) or not given or set(given) - set("tva") or len(set(given)) < len(given):
+        raise MmerError(f"modalities are different letters of 't', 'v', 'a'; got {given!r}")
+    return "".join(m for m in "tva" if m in given)
+
+
+def _two_slots(given: tuple[int, int]) -> tuple[int, int]:
+    slots = tuple(given)
+    if len(slots) != 2 or not all(type(s) is int and s > 0 for s in slots):
+        raise MmerError(f"slots are two positive whole numbers (video, audio); got {given!r}")
+    return slots
 
 
 PAPER_VARIANTS: dict[str, Variant] = {

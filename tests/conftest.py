@@ -1,4 +1,4 @@
-"""What all tests share: the shapes of layers and models are enforced, and nothing is written into the checkout."""
+"""What all tests share: shapes in the types of the networks are enforced, and nothing is written into the checkout."""
 
 import os
 import shutil
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["mmer_core.layers", "mmer_core.model"], "beartype.beartype")  # before they are imported
+KERNELS = [f"mmer_core.kernels.{operation}" for operation in ("attention", "dropout", "gru", "linear")]
+CHECKED = ["mmer_core.layers", "mmer_core.model", "mmer_core.training", *KERNELS]
+install_import_hook(CHECKED, "beartype.beartype")  # before they are imported
 
 import torch  # noqa: E402
 

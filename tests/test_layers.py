@@ -1,4 +1,4 @@
-"""The two layers against torch's own, finite differences, and the law of dropout."""
+"""The layers against torch's own, finite differences, and the law of dropout."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,17 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mmer_core import kernels
-from mmer_core.kernels import keep_mask, plain, tiles
-from mmer_core.layers import BiGRU, PooledAttention
+from mmer_core.kernels import attention as attention_kernels
+from mmer_core.kernels import gru as gru_kernels
+from mmer_core.kernels import machinery
+from mmer_core.kernels.attention import (
+    mean_weights,
+    mean_weights_gradient,
+    plain_mean_weights,
+    plain_mean_weights_gradient,
+)
+from mmer_core.kernels.dropout import keep_mask, law, plain_mask
+from mmer_core.layers import AveragedAttention, BiGRU, TemporalConvolution
 
 LENGTH = torch.tensor([7, 3, 1])
 
@@ -64,7 +72,7 @@ def test_gru_gradient_equals_finite_differences(x, length):
 
 def attention(uniform=False):
     torch.manual_seed(4)
-    layer = PooledAttention(6, 3, uniform=uniform).double()
+    layer = AveragedAttention(6, 3, uniform=uniform).double()
     with torch.no_grad():
         for p in layer.parameters():
             p.add_(0.3 * torch.randn_like(p))
@@ -77,11 +85,11 @@ def test_attention_gradient_with_dropout_replayed(uniform, masked):
     layer = attention(uniform).train()
     query, source = torch.randn(3, 4, 6).double().requires_grad_(), torch.randn(3, 5, 6).double().requires_grad_()
     lengths = (torch.tensor([4, 2, 1]), torch.tensor([5, 1, 3])) if masked else (None, None)
-    names, key = list(dict(layer.named_parameters())), torch.tensor(9)  # the same mask every time
+    names, seed = list(dict(layer.named_parameters())), torch.tensor(9)  # the same mask every time
 
     def run(query, source, *values):
         parameters = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(layer, parameters, (query, source, *lengths, key)).vector
+        return torch.func.functional_call(layer, parameters, (query, source, *lengths, seed)).vector
 
     assert torch.autograd.gradcheck(run, (query, source, *layer.parameters()))
 
@@ -103,7 +111,7 @@ def test_steps_of_zeros_are_left_out_of_products_without_a_trace(x, zero):
 
 def test_no_matrix_of_queries_and_keys_is_kept():
     """Nothing that the backward pass keeps is as large as the attention weights of one head."""
-    layer, sizes = PooledAttention(12, 2).train(), []
+    layer, sizes = AveragedAttention(12, 2).train(), []
     query, source = torch.randn(2, 90, 12).requires_grad_(), torch.randn(2, 80, 12).requires_grad_()
 
     def note(t):
@@ -111,13 +119,13 @@ def test_no_matrix_of_queries_and_keys_is_kept():
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        layer(query, source, key=torch.tensor(3)).vector.sum().backward()
+        layer(query, source, seed=torch.tensor(3)).vector.sum().backward()
     assert max(sizes) <= query.numel() < 90 * 80
 
 
 def test_attention_refuses_heads_that_do_not_divide():
     with pytest.raises(ValueError, match="7 heads"):
-        PooledAttention(120, 7)
+        AveragedAttention(120, 7)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.5])
@@ -133,21 +141,46 @@ def correlation(a, b, rate):
     return ((a - rate) * (b - rate)).mean() / (rate * (1 - rate))
 
 
-def test_dropout_is_independent_from_place_to_place_and_from_key_to_key():
-    """Neighbours, the two halves of one random number, the next row, the next utterance, and the next key."""
-    rate, keys = 0.3, torch.tensor([0, 1, 2, 2**61])
-    dropped = (keep_mask(keys, (60, 70, 128), rate, torch.float64) == 0).double()
+def test_dropout_is_independent_from_place_to_place_and_from_seed_to_seed():
+    """Neighbours, the two halves of one random number, the next row, the next utterance, and the next seed."""
+    rate, seeds = 0.3, torch.tensor([0, 1, 2, 2**61])
+    dropped = (keep_mask(seeds, (60, 70, 128), rate, torch.float64) == 0).double()
     pairs = [(dropped[..., :-shift], dropped[..., shift:]) for shift in (1, 2, 31, 32, 33, 63, 64)]
     pairs += [(dropped[:, :, 1:], dropped[:, :, :-1]), (dropped[:, 1:], dropped[:, :-1]), (dropped[1:], dropped[:-1])]
     for a, b in pairs:
         assert abs(correlation(a, b, rate)) < 5 / a.numel() ** 0.5
 
 
-def test_dropout_is_a_function_of_its_key_and_of_no_length():
+def test_dropout_is_a_function_of_its_seed_and_of_no_length():
     mask = keep_mask(torch.tensor([5, 6]), (3, 4, 200), 0.5, torch.float32)
     assert torch.equal(mask, keep_mask(torch.tensor([5, 6]), (3, 4, 200), 0.5, torch.float32))
     assert torch.equal(mask[1, :2, :3, :70], keep_mask(torch.tensor([6]), (2, 3, 70), 0.5, torch.float32)[0])
     assert not torch.equal(mask[0], mask[1])
+
+
+@pytest.mark.parametrize("length", [None, LENGTH])
+@pytest.mark.parametrize("steps", [1, 6, 7])
+def test_convolution_equals_torch(x, length, steps):
+    """nn.Conv1d along time, on frames behind the lengths that are zero; values at valid slots, and gradients."""
+    torch.manual_seed(3)
+    ours, torchs = TemporalConvolution(5, 4).double(), nn.Conv1d(5, 4, 3, stride=2, padding=1).double()
+    torchs.load_state_dict(ours.state_dict())
+    x, length = x[:, :steps], length if length is None else length.clamp(max=steps)
+    slots, valid = ours(x, length)
+    frames = x if length is None else x * (torch.arange(steps) < length[:, None])[..., None]
+    wanted = torchs(frames.mT).mT
+    assert slots.shape == (3, -(-steps // 2), 4)
+    used = (
+        torch.ones(3, slots.shape[1], 1)
+        if valid is None
+        else (torch.arange(slots.shape[1]) < valid[:, None])[..., None]
+    )
+    weight = torch.randn(slots.shape, dtype=torch.float64) * used
+    torch.testing.assert_close(slots * used, wanted * used, rtol=0, atol=1e-12)
+    (slots * weight).sum().backward()
+    (wanted * weight).sum().backward()
+    for p, q in zip(ours.parameters(), torchs.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=1e-12)
 
 
 # ------------------------------------------- the compiled kernels against the same in PyTorch, as other devices run it
@@ -163,19 +196,18 @@ def test_compiled_attention_equals_plain(batch, Q, K, heads, rate, runs):
     B = batch * runs
     q, k = (torch.randn(B, n, 7 * heads, generator=g, dtype=torch.float64) for n in (Q, K))
     n_query, n_key = (torch.randint(1, n + 1, (B,), generator=g) for n in (Q, K))
-    keys, grad = torch.arange(runs) + 8, torch.randn(B, heads, K, generator=g, dtype=torch.float64)
-    abar, lse = kernels.pooled(q, k, heads, n_query, n_key, keys, rate)
-    dq, dk = kernels.pooled_gradient(q, k, heads, n_query, n_key, keys, rate, lse, grad)
-    law = kernels.dropout_law(rate)
-    abar_, lse_ = plain.attention(q, k, heads, n_query, n_key, keys, *law)
+    seeds, grad = torch.arange(runs) + 8, torch.randn(B, heads, K, generator=g, dtype=torch.float64)
+    abar, lse = mean_weights(q, k, heads, n_query, n_key, seeds, rate)
+    dq, dk = mean_weights_gradient(q, k, heads, n_query, n_key, seeds, rate, lse, grad)
+    abar_, lse_ = plain_mean_weights(q, k, heads, n_query, n_key, seeds, *law(rate))
     valid = torch.arange(Q) < n_query[:, None, None]
     torch.testing.assert_close(abar, abar_, rtol=0, atol=1e-12)
     torch.testing.assert_close(lse[valid.expand_as(lse)], lse_[valid.expand_as(lse)], rtol=0, atol=1e-12)
-    dq_, dk_ = plain.attention_gradient(q, k, heads, n_query, n_key, keys, *law, lse_, grad)
+    dq_, dk_ = plain_mean_weights_gradient(q, k, heads, n_query, n_key, seeds, *law(rate), lse_, grad)
     torch.testing.assert_close(dq, dq_, rtol=0, atol=1e-12)
     torch.testing.assert_close(dk, dk_, rtol=0, atol=1e-12)
     if runs == 2:  # a run's numbers do not depend on its neighbour
-        alone = kernels.pooled(q[batch:], k[batch:], heads, n_query[batch:], n_key[batch:], keys[1:], rate)[0]
+        alone = mean_weights(q[batch:], k[batch:], heads, n_query[batch:], n_key[batch:], seeds[1:], rate)[0]
         assert torch.equal(abar[batch:], alone)
 
 
@@ -189,8 +221,8 @@ def test_compiled_attention_does_not_mind_large_scores(shift):
     grad, found = 100 * torch.randn(1, 1, 9, generator=g), []
     for common in (0, shift):
         k[..., 0] = common
-        abar, lse = kernels.pooled(q, k, 1, *arguments)
-        found.append((abar, kernels.pooled_gradient(q, k, 1, *arguments, lse, grad)))
+        abar, lse = mean_weights(q, k, 1, *arguments)
+        found.append((abar, mean_weights_gradient(q, k, 1, *arguments, lse, grad)))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-5)
     torch.testing.assert_close(found[0][1][1], found[1][1][1], rtol=0, atol=1e-3)
     assert all(x.isfinite().all() for x in found[1][1])
@@ -203,8 +235,8 @@ def test_kernels_do_not_mind_strides():
     grad = torch.randn(2, 3, 5, generator=g).transpose(0, 1)
     results = []
     for a, b, c in ((q, k, grad), (q.contiguous(), k.contiguous(), grad.contiguous())):
-        abar, lse = kernels.pooled(a, b, 2, *arguments)
-        results.append((abar, *kernels.pooled_gradient(a, b, 2, *arguments, lse, c)))
+        abar, lse = mean_weights(a, b, 2, *arguments)
+        results.append((abar, *mean_weights_gradient(a, b, 2, *arguments, lse, c)))
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
     assert results[0][1].abs().max() > 0
 
@@ -213,9 +245,9 @@ def test_plain_attention_in_blocks_is_the_same(monkeypatch):
     g = torch.Generator().manual_seed(1)
     q, k = (torch.randn(4, 6, 6, generator=g, dtype=torch.float64) for _ in range(2))
     arguments = (q, k, 2, torch.full((4,), 6), torch.full((4,), 6), torch.tensor([3]), 20000, 1.4)
-    whole = plain.attention(*arguments)
-    monkeypatch.setattr(plain, "AT_ONCE", 100)  # one utterance at a time
-    torch.testing.assert_close(plain.attention(*arguments), whole, rtol=0, atol=1e-14)
+    whole = plain_mean_weights(*arguments)
+    monkeypatch.setattr(attention_kernels, "AT_ONCE", 100)  # one utterance at a time
+    torch.testing.assert_close(plain_mean_weights(*arguments), whole, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("units", [4, 60, 70])
@@ -227,19 +259,21 @@ def test_compiled_steps_equal_plain(units, runs):
     b = torch.randn(runs, 2, 3 * units, generator=g, dtype=torch.float64)
     length = torch.randint(1, 10, (5 * runs,), generator=g)
     grad = torch.randn(5 * runs, 9, 2, units, generator=g, dtype=torch.float64)
-    h, *kept = kernels.steps(a, W, b, length)
-    h_, *kept_ = plain.steps(a, W, b, length)
+    h, *kept = gru_kernels.steps(a, W, b, length)
+    h_, *kept_ = gru_kernels.plain_steps(a, W, b, length)
     torch.testing.assert_close(h, h_, rtol=0, atol=1e-12)
-    found, wanted = kernels.steps_gradient(grad, W, length, *kept), plain.steps_gradient(grad, W, length, *kept_)
+    found, wanted = (
+        gru_kernels.steps_gradient(grad, W, length, *kept),
+        gru_kernels.plain_steps_gradient(grad, W, length, *kept_),
+    )
     for x, y in zip(found, wanted, strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
 
 
 def test_compiled_dropout_equals_plain():
-    keys = torch.tensor([3, 2**62 - 1])
-    mask = keep_mask(keys, (2, 3, 100), 0.25, torch.float64)
-    law = kernels.dropout_law(0.25)
-    wanted = plain.keep(keys.repeat_interleave(2), torch.tensor([0, 1, 0, 1]), 3, 100, *law, torch.float64)
+    seeds = torch.tensor([3, 2**62 - 1])
+    mask = keep_mask(seeds, (2, 3, 100), 0.25, torch.float64)
+    wanted = plain_mask(seeds.repeat_interleave(2), torch.tensor([0, 1, 0, 1]), 3, 100, *law(0.25), torch.float64)
     assert torch.equal(mask, wanted.view(2, 2, 3, 100))
 
 
@@ -250,9 +284,9 @@ def test_compiled_exp_is_exact_to_a_unit_in_the_seventh_place():
     assert exp_of(np.array([-np.inf, -1e30], np.float32)).max() < 1e-37
 
 
-@tiles.compiled
+@machinery.compiled
 def exp_of(x):
     out = np.empty_like(x)
     for i in range(len(x)):
-        out[i] = tiles.exp(x[i])
+        out[i] = machinery.exp(x[i])
     return out

@@ -10,7 +10,7 @@ from textbook import like
 
 import mmer_core as mc
 from mmer_core.corpus import Size, Sizes
-from mmer_core.kernels import keep_mask
+from mmer_core.kernels.dropout import keep_mask
 from mmer_core.variant import PAPER_VARIANTS, Variant
 
 SIZES = Sizes(text=Size(9, 5), video=Size(8, 7), audio=Size(13, 4), classes=7)
@@ -58,9 +58,9 @@ def test_evaluation_equals_the_textbook(name):
 def test_training_equals_the_textbook_with_the_same_dropout(name, monkeypatch):
     """Our masks, in the order of their use, are handed to the textbook in place of F.dropout's own."""
     model, (x, n, label) = build(name).train(), batch()
-    book, keys = like(model).train(), torch.arange(1 + len(model.variant.blocks)) * 12345
-    ours = model(**x, lengths=n, keys=keys).logits
-    replay = iter(keys if "t" in model.variant.modalities else keys[1:])
+    book, seeds = like(model).train(), torch.arange(1 + len(model.variant.blocks)) * 12345
+    ours = model(**x, lengths=n, seeds=seeds).logits
+    replay = iter(seeds if "t" in model.variant.modalities else seeds[1:])
 
     def replayed(x, p=0.5, training=True, inplace=False):
         assert training and p == (0.25 if x.shape[-1] == SIZES.text.dim and x.ndim == 3 and x.shape[0] == 4 else 0.1)

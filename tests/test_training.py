@@ -1,6 +1,9 @@
 """One run, against a plain loop around the textbook network that follows the paper's protocol word by word."""
 
 import copy
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -97,6 +100,60 @@ def test_same_seed_same_bits_whatever_the_threads(demo, name):
     assert all(np.array_equal(a.logits[part], b.logits[part]) for part in ("dev", "test"))
     assert all(torch.equal(a.weights[k], b.weights[k]) for k in a.weights)
     assert a.curve != c.curve
+
+
+@pytest.mark.parametrize("name", ["cross_ta", "self_t_corrected"])
+def test_a_run_goes_on_from_its_state_as_if_nothing_had_happened(demo, name):
+    """Into a new RunState, by way of a file; the run that was noted trains on undisturbed."""
+    variant, protocol = Variant.from_name(name), Protocol(max_epochs=5, plateau_patience=1, learning_rate=0.01)
+
+    def begin():
+        return training.RunState(demo, variant, 2, 3, protocol)
+
+    with training.one_thread():
+        first, again = begin(), begin()
+        for _ in range(2):
+            training.Trainer(demo).epoch([first])
+        file = io.BytesIO()
+        torch.save(first.state_dict(), file)
+        file.seek(0)
+        again.load_state_dict(torch.load(file, weights_only=True))
+        ((_, a),) = training.Trainer(demo).train([first])
+        ((_, b),) = training.Trainer(demo).train([again])
+    wanted = train(demo, variant, 2, 3, protocol)
+    for run in (a, b):
+        assert run.curve == wanted.curve and run.best_epoch == wanted.best_epoch
+        assert all(torch.equal(run.weights[k], wanted.weights[k]) for k in wanted.weights)
+        assert all(np.array_equal(run.logits[part], wanted.logits[part]) for part in ("dev", "test"))
+
+
+def test_threads_train_at_the_same_time_and_give_the_same_bits(demo, monkeypatch):
+    """Each run waits in its first epochs until the other one has come as far: one after the other, they never would."""
+    runs, protocol = [(Variant("t"), 1), (Variant("va", "cross"), 2)], Protocol(max_epochs=2)
+    wanted = [train(demo, variant, fold, 1, protocol) for variant, fold in runs]
+    both, epoch = threading.Barrier(2, timeout=120), training.Trainer.epoch
+
+    def together(self, states):
+        both.wait()
+        epoch(self, states)
+        both.wait()
+
+    monkeypatch.setattr(training.Trainer, "epoch", together)
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda run: train(demo, run[0], run[1], 1, protocol), runs))
+    assert torch.get_num_threads() == before
+    for a, b in zip(found, wanted, strict=True):
+        assert a.curve == b.curve and all(torch.equal(a.weights[k], b.weights[k]) for k in b.weights)
+
+
+def test_what_others_draw_in_between_changes_no_run(demo, monkeypatch):
+    """Dropout has a generator of its own: torch's global one may be used by anybody while a run is trained."""
+    protocol = Protocol(max_epochs=2)
+    wanted = train(demo, Variant("ta"), 1, 1, protocol)
+    whole = mc.FusionModel.forward
+    monkeypatch.setattr(mc.FusionModel, "forward", lambda self, **batch: (torch.rand(3), whole(self, **batch))[1])
+    assert train(demo, Variant("ta"), 1, 1, protocol).curve == wanted.curve
 
 
 def test_a_run_leaves_the_callers_random_numbers_alone(demo):

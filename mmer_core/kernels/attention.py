@@ -1,74 +1,205 @@
-"""Pooled attention on a CPU; `plain` says the same in PyTorch. The matrix queries x keys is never stored."""
+"""Attention weights averaged over their queries, without the matrix queries x keys ever being stored.
+
+    abar = mean over queries of A        A = M P        P = softmax(S)        S = q k^T
+
+for each head, with the factors M of dropout. With g = dL/dabar and n valid queries, dL/dP_ij = M_ij g_j / n, so that by
+the derivative of softmax, for query i and key j,
+
+    dS_ij = P_ij (M_ij g_j - sum_l P_il M_il g_l) / n        dq = dS k        dk = dS^T q.
+
+S, P and M are not kept: the gradient computes them again from q, k, the seed of dropout, and the logarithm of each
+softmax's denominator (lse). Padded queries do not count in the mean, padded keys get no weight.
+
+Tested: gradients against finite differences with dropout replayed; the compiled form against the plain one for odd
+sizes, lengths and several runs; large scores; strides; that nothing of the size queries x keys is kept. The plain form
+was only run on the CPU yet.
+"""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from mmer_core.kernels.tiles import (
-    HALF,
-    LANE,
-    LANES,
-    ROWS,
-    TILE,
-    compiled,
-    drop,
-    exp,
-    inlined,
-    narrow_product,
-    outer,
-    product,
-    random_word,
-    row_bits,
-)
+from mmer_core.kernels.dropout import HALF, compiled_law, drop, law, plain_mask, row_halves, stays
+from mmer_core.kernels.machinery import array, compiled, exp, inlined, on_cpu, side_by_side, valid_steps
+from mmer_core.kernels.products import BLOCK, NARROW, ROWS, TILE, add_transposed_product, narrow_product, product, tile
+
+AT_ONCE = 2**26  # numbers of a score matrix that may exist at one time in the plain form
+
+
+class _ColumnMean(torch.autograd.Function):
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, heads: int, n_query: Tensor, n_key: Tensor, seeds: Tensor, rate: float):
+        return mean_weights(q, k, heads, n_query, n_key, seeds, rate)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        q, k, ctx.heads, n_query, n_key, seeds, ctx.rate = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(q, k, n_query, n_key, seeds, output[1])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, _) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 7
+        q, k, n_query, n_key, seeds, lse = ctx.saved_tensors
+        dq, dk = mean_weights_gradient(q, k, ctx.heads, n_query, n_key, seeds, ctx.rate, lse, grad)
+        return dq, dk, None, None, None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, q, k, heads, n_query, n_key, seeds, rate):
+        dims = [in_dims[i] for i in (0, 1, 3, 4, 5)]
+        q, k, n_query, n_key, seeds = side_by_side(info.batch_size, dims, q, k, n_query, n_key, seeds)
+        abar, lse = _ColumnMean.apply(q, k, heads, n_query, n_key, seeds, rate)
+        return (abar.unflatten(0, (info.batch_size, -1)), lse), (0, None)
+
+
+def column_mean(
+    q: Float[Tensor, "B Q e"],
+    k: Float[Tensor, "B K e"],
+    heads: int,
+    n_query: Int[Tensor, " B"],
+    n_key: Int[Tensor, " B"],
+    seed: Int[Tensor, ""],
+    rate: float,
+) -> Float[Tensor, "B H K"]:
+    """abar of one run (several: under torch.vmap), from scaled q, valid steps n_query and n_key, rate of dropout."""
+    return _ColumnMean.apply(q, k, heads, n_query, n_key, seed[None], rate)[0]
+
+
+def mean_weights(q, k, heads: int, n_query, n_key, seeds, rate: float) -> tuple[Tensor, Tensor]:
+    """abar [B, H, K] and lse [B, H, Q]; the rows of B belong to as many runs as there are seeds."""
+    if not on_cpu(q):
+        return plain_mean_weights(q, k, heads, n_query, n_key, seeds, *law(rate))
+    abar, lse = q.new_empty(len(q), heads, k.shape[1]), q.new_empty(len(q), heads, q.shape[1])
+    inputs = (array(q), array(k), heads, *map(array, (n_query, n_key, seeds)), *compiled_law(rate, q.dtype))
+    _mean_weights(*inputs, array(abar), array(lse))
+    return abar, lse
+
+
+def mean_weights_gradient(q, k, heads: int, n_query, n_key, seeds, rate: float, lse, grad) -> tuple[Tensor, Tensor]:
+    """dq, dk from grad = dL/dabar [B, H, K]."""
+    if not on_cpu(q):
+        return plain_mean_weights_gradient(q, k, heads, n_query, n_key, seeds, *law(rate), lse, grad)
+    dq, dk = q.new_zeros(q.shape), k.new_zeros(k.shape)
+    inputs = (array(q), array(k), heads, *map(array, (n_query, n_key, seeds)), *compiled_law(rate, q.dtype))
+    _mean_weights_gradient(*inputs, *map(array, (lse, grad, dq, dk)))
+    return dq, dk
+
+
+# ---------------------------------------------------------------------------------------------------- in PyTorch
+
+
+def _blocks(
+    q: Tensor, k: Tensor, heads: int, n_query: Tensor, n_key: Tensor, seeds: Tensor, dropped: int, factor: float
+):
+    """Some utterances at a time: slice, their q and k by head, S, M, and 1/n for valid queries."""
+    (B, Q, d), K = q.shape, k.shape[1]
+    step, group = max(1, AT_ONCE // (heads * Q * K)), B // len(seeds)
+    for start in range(0, B, step):
+        rows = torch.arange(start, min(start + step, B), device=q.device)
+        some = slice(start, start + step)
+        q_h = q[some].unflatten(2, (heads, d // heads)).transpose(1, 2)  # (b, H, Q, d/H)
+        k_h = k[some].unflatten(2, (heads, d // heads)).transpose(1, 2)
+        S = q_h @ k_h.mT  # (b, H, Q, K)
+        S.masked_fill_(~valid_steps(n_key[some], K)[:, None, None], -torch.inf)
+        M = torch.ones((), dtype=q.dtype, device=q.device)
+        if dropped:
+            head = (rows[:, None] % group * heads + torch.arange(heads, device=q.device)).flatten()
+            M = plain_mask(seeds[rows // group].repeat_interleave(heads), head, Q, K, dropped, factor, q.dtype)
+            M = M.view_as(S)
+        share = valid_steps(n_query[some], Q).to(q.dtype) / n_query[some, None]  # (b, Q)
+        yield some, q_h, k_h, S, M, share[:, None]
+
+
+def plain_mean_weights(q, k, heads, n_query, n_key, seeds, dropped, factor) -> tuple[Tensor, Tensor]:
+    abar, lse = q.new_empty(len(q), heads, k.shape[1]), q.new_empty(len(q), heads, q.shape[1])
+    for some, _, _, S, M, share in _blocks(q, k, heads, n_query, n_key, seeds, dropped, factor):
+        lse[some] = S.logsumexp(3)
+        A = (S - lse[some, :, :, None]).exp_() * M
+        abar[some] = (share[:, :, None] @ A).squeeze(2)
+    return abar, lse
+
+
+def plain_mean_weights_gradient(
+    q, k, heads, n_query, n_key, seeds, dropped, factor, lse, grad
+) -> tuple[Tensor, Tensor]:
+    dq, dk = torch.empty_like(q), torch.empty_like(k)
+    for some, q_h, k_h, S, M, share in _blocks(q, k, heads, n_query, n_key, seeds, dropped, factor):
+        P = S.sub_(lse[some, :, :, None]).exp_()
+        PMg = P * (M * grad[some, :, None])
+        dS = PMg.sub_(P.mul_(PMg.sum(3, keepdim=True))).mul_(share[..., None])
+        dq[some] = (dS @ k_h).transpose(1, 2).flatten(2)
+        dk[some] = (dS.mT @ q_h).transpose(1, 2).flatten(2)
+    return dq, dk
+
+
+# ------------------------------------------------------------------------------------------------------ compiled
+#
+# One head of one utterance at a time, ROWS queries at a time against all keys. Buffers, which stay in the cache; they
+# are flat, shapes say how numbers lie. e: width of a head. A tile holds TILE keys, 0 behind the last one.
+#
+#     queries         [ROWS, e]               q of these queries; zero behind the last one
+#     keys            [tiles, e, TILE]        k, transposed
+#     key_rows        [K + 3, blocks, NARROW] k, each key followed by zeros up to full blocks; and three rows of zeros
+#     scores          [tiles, ROWS, TILE]     S of these queries, then P, or dS
+#     weighted        [tiles, TILE]           P M g of one query
+#     total           [tiles, TILE]           the sum of A over queries
+#     g               [tiles, TILE]           dL/dabar / n
+#     keys_gradient   [tiles, e, TILE]        dk, transposed
+#     query_gradient  [blocks, ROWS, NARROW]  dq of these queries
 
 
 @inlined
-def _rows(x, b, i, n, h, e, out):
-    """out [ROWS, e] = head h of rows i .. of x [B, n, d]; rows beyond n are zero."""
+def _query_rows(x, first, n, at, e, out):
+    """out [ROWS, e] = the head that starts at column `at`, rows first .. of x [Q, d]; rows beyond n are zero."""
     for r in range(ROWS):
         for c in range(e):
-            out[r * e + c] = x[b, i + r, h * e + c] if i + r < n else 0
+            out[r * e + c] = x[first + r, at + c] if first + r < n else 0
 
 
 @inlined
-def _columns(x, b, n, h, e, out):
-    """out [tiles, e, TILE] = head h of rows 0 .. n of x [B, K, d]; the rest of the last tile is zero."""
+def _keys_in_tiles(x, n, at, e, out):
+    """out [tiles, e, TILE] = the head that starts at column `at`, rows 0 .. n of x [K, d]; else zero."""
     out[:] = 0
     for k in range(n):
-        row = x[b, k, h * e : (h + 1) * e]
+        row = x[k, at : at + e]
         for c in range(e):
             out[(k // TILE * e + c) * TILE + k % TILE] = row[c]
 
 
 @inlined
-def _padded(x, b, n, h, e, blocks, out):
-    """out [.., blocks, LANE] = head h of rows 0 .. n of x [B, K, d], each followed by zeros; and rows of zeros."""
+def _keys_in_rows(x, n, at, e, blocks, out):
+    """out [.., blocks, NARROW] = the same head, row by row; else zero."""
     out[:] = 0
     for k in range(n):
-        row = x[b, k, h * e : (h + 1) * e]
+        row = x[k, at : at + e]
         for c in range(e):
-            out[k * blocks * LANE + c] = row[c]
+            out[k * blocks * NARROW + c] = row[c]
 
 
 @inlined
-def _hide(s, r, n):
-    """Scores of -inf in row r of s [tiles, ROWS, TILE] where its last tile has no key; returns that tile."""
-    first = (-(-n // TILE) - 1) * TILE
-    last = s[first * ROWS + r * TILE : first * ROWS + (r + 1) * TILE]
-    for j in range(n - first, TILE):
+def _hide(scores, r, n):
+    """Scores of -inf in row r where its last tile has no key; returns that tile."""
+    t = -(-n // TILE) - 1
+    last = tile(scores, t * ROWS + r)
+    for j in range(n - t * TILE, TILE):
         last[j] = -np.inf
     return last
 
 
 @inlined
-def _softmax(s, r, n, top):
-    """exp(s - max) of row r of s [tiles, ROWS, TILE] in place, n keys; returns maximum and sum. top: scratch."""
+def _softmax(scores, r, n, top):
+    """exp(S - max) of row r in place, n keys; returns maximum and sum. top [TILE]: scratch."""
     tiles = -(-n // TILE)
-    top[:] = _hide(s, r, n)
+    top[:] = _hide(scores, r, n)
     for t in range(tiles - 1):
-        x = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE]
+        x = tile(scores, t * ROWS + r)
         for j in range(TILE):
             top[j] = x[j] if x[j] > top[j] else top[j]
     for width in (HALF, HALF // 2, HALF // 4, HALF // 8):
@@ -77,9 +208,9 @@ def _softmax(s, r, n, top):
     most = top[0]
     for j in range(HALF // 8):
         most = top[j] if top[j] > most else most
-    total = s.dtype.type(0)
+    total = scores.dtype.type(0)
     for t in range(tiles):
-        x = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE]
+        x = tile(scores, t * ROWS + r)
         for j in range(TILE):
             v = exp(x[j] - most)
             x[j] = v
@@ -87,98 +218,96 @@ def _softmax(s, r, n, top):
     return most, total
 
 
-@compiled
-def attention(q, k, heads, n_query, n_key, keys, dropped, scale, abar, lse):
-    """abar [B, H, K] = mean over queries of dropout(softmax(q k^T)), and lse [B, H, Q] = log of the sum of exp(q k^T).
+@inlined
+def _add_weights(scores, r, tiles, halves, dropped, share, total):
+    """total += share M exp(S - max) of row r; share: factor of dropout / (denominator x valid queries)."""
+    for t in range(tiles):
+        a, o = tile(scores, t * ROWS + r), tile(total, t)
+        if dropped:
+            drop(a, t, halves, dropped, share)
+            for j in range(TILE):
+                o[j] += a[j]
+        else:
+            for j in range(TILE):
+                o[j] += share * a[j]
 
-    q [B, Q, d] (scaled), k [B, K, d]; n_query, n_key [B]: valid steps; keys [G]: the rows of B belong to G runs.
-    """
+
+@compiled
+def _mean_weights(q, k, heads, n_query, n_key, seeds, dropped, factor, abar, lse):
     B, e = q.shape[0], q.shape[2] // heads
-    all_tiles, group = -(-k.shape[1] // TILE), B // len(keys)
-    y, s = np.empty(all_tiles * e * TILE, q.dtype), np.empty(all_tiles * LANES, q.dtype)
-    x, top, total = np.empty(ROWS * e, q.dtype), np.empty(TILE, q.dtype), np.empty(all_tiles * TILE, q.dtype)
+    most_tiles, group, kind = -(-k.shape[1] // TILE), B // len(seeds), q.dtype
+    keys, scores = np.empty(most_tiles * e * TILE, kind), np.empty(most_tiles * BLOCK, kind)
+    queries, top, total = np.empty(ROWS * e, kind), np.empty(TILE, kind), np.empty(most_tiles * TILE, kind)
     for b in range(B):
         n, tiles = n_key[b], -(-n_key[b] // TILE)
         for h in range(heads):
-            _columns(k, b, n, h, e, y)
+            _keys_in_tiles(k[b], n, h * e, e, keys)
             total[:] = 0
-            for i in range(0, n_query[b], ROWS):
-                _rows(q, b, i, n_query[b], h, e, x)
-                product(x, e, y, tiles, s)
-                for r in range(min(ROWS, n_query[b] - i)):
-                    most, norm = _softmax(s, r, n, top)
-                    lse[b, h, i + r] = most + math.log(norm)
-                    share = q.dtype.type(scale / (norm * n_query[b]))
-                    bits = row_bits(keys[b // group], b % group * heads + h, i + r)
-                    low, high = np.uint32(bits), np.uint32(bits >> np.uint64(32))
-                    for t in range(tiles):
-                        a, o = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE], total[t * TILE : (t + 1) * TILE]
-                        if dropped:
-                            drop(a, t * HALF, low, high, dropped, share)
-                            for j in range(TILE):
-                                o[j] += a[j]
-                        else:
-                            for j in range(TILE):
-                                o[j] += share * a[j]
+            for first in range(0, n_query[b], ROWS):
+                _query_rows(q[b], first, n_query[b], h * e, e, queries)
+                product(queries, e, keys, tiles, scores)
+                for r in range(min(ROWS, n_query[b] - first)):
+                    most, norm = _softmax(scores, r, n, top)
+                    lse[b, h, first + r] = most + math.log(norm)
+                    halves = row_halves(seeds[b // group], b % group * heads + h, first + r)
+                    share = q.dtype.type(factor / (norm * n_query[b]))
+                    _add_weights(scores, r, tiles, halves, dropped, share, total)
             abar[b, h, :n] = total[:n]
             abar[b, h, n:] = 0
 
 
 @inlined
-def _score_gradient(s, u, g, r, n, tiles, lse, low, high, dropped, scale):
-    """Row r of s from scores to their gradient: dS = P (M g - sum(P M g)), for P = exp(s - lse) and factors M."""
-    inner = zero = s.dtype.type(0)  # a plain 0 would make float64 of float32
-    _hide(s, r, n)
+def _score_gradient(scores, weighted, g, r, n, tiles, lse, halves, dropped, factor):
+    """Row r of scores from S to its gradient dS = P (M g - sum(P M g)), for P = exp(S - lse)."""
+    inner = zero = scores.dtype.type(0)  # a plain 0 would make float64 of float32
+    _hide(scores, r, n)
     for t in range(tiles):
-        p, v = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE], u[t * TILE : (t + 1) * TILE]
-        w = g[t * TILE : (t + 1) * TILE]
+        p, v, w = tile(scores, t * ROWS + r), tile(weighted, t), tile(g, t)
         for j in range(TILE):
-            p[j] = exp(p[j] - lse)  # P
-        for j in range(HALF):  # P M g, with the bits of dropout as in `drop`
-            word = random_word(t * HALF + j, low, high)
-            a, b = scale * p[j] * w[j], scale * p[HALF + j] * w[HALF + j]
-            a = a if np.uint32(word & np.uint32(0xFFFF)) >= dropped else zero
-            b = b if np.uint32(word >> np.uint32(16)) >= dropped else zero
+            p[j] = exp(p[j] - lse)
+        for j in range(HALF):
+            first, second = stays(t, j, halves, dropped)
+            a, b = factor * p[j] * w[j], factor * p[HALF + j] * w[HALF + j]
+            a = a if first else zero
+            b = b if second else zero
             v[j], v[HALF + j] = a, b
             inner += a + b
     for t in range(tiles):
-        p, v = s[(t * ROWS + r) * TILE : (t * ROWS + r + 1) * TILE], u[t * TILE : (t + 1) * TILE]
+        p, v = tile(scores, t * ROWS + r), tile(weighted, t)
         for j in range(TILE):
             p[j] = v[j] - p[j] * inner
 
 
 @compiled
-def attention_gradient(q, k, heads, n_query, n_key, keys, dropped, scale, lse, grad, dq, dk):
-    """dq, dk (zero before) from grad = dL/dabar; scores and dropout are computed again, row by row."""
+def _mean_weights_gradient(q, k, heads, n_query, n_key, seeds, dropped, factor, lse, grad, dq, dk):
+    """dq and dk are zero before: each head of each utterance fills in its own part."""
     B, e = q.shape[0], q.shape[2] // heads
-    all_tiles, group = -(-k.shape[1] // TILE), B // len(keys)
-    y, s = np.empty(all_tiles * e * TILE, q.dtype), np.empty(all_tiles * LANES, q.dtype)
-    dy, u, g = np.empty_like(y), np.empty(all_tiles * TILE, q.dtype), np.empty(all_tiles * TILE, q.dtype)
-    blocks = -(-e // LANE)
-    x, dx = np.empty(ROWS * e, q.dtype), np.empty(ROWS * blocks * LANE, q.dtype)
-    z = np.empty((k.shape[1] + 3) * blocks * LANE, q.dtype)
+    most_tiles, group, kind, blocks = -(-k.shape[1] // TILE), B // len(seeds), q.dtype, -(-e // NARROW)
+    keys, scores = np.empty(most_tiles * e * TILE, kind), np.empty(most_tiles * BLOCK, kind)
+    keys_gradient, key_rows = np.empty_like(keys), np.empty((k.shape[1] + 3) * blocks * NARROW, kind)
+    weighted, g = np.empty(most_tiles * TILE, kind), np.empty(most_tiles * TILE, kind)
+    queries, query_gradient = np.empty(ROWS * e, kind), np.empty(blocks * ROWS * NARROW, kind)
     for b in range(B):
         n, tiles = n_key[b], -(-n_key[b] // TILE)
         for h in range(heads):
-            _columns(k, b, n, h, e, y)
-            _padded(k, b, n, h, e, blocks, z)
-            dy[:] = 0
+            _keys_in_tiles(k[b], n, h * e, e, keys)
+            _keys_in_rows(k[b], n, h * e, e, blocks, key_rows)
+            keys_gradient[:] = 0
             g[:] = 0
             for j in range(n):
-                g[j] = grad[b, h, j] / n_query[b]  # d(mean over queries)
-            for i in range(0, n_query[b], ROWS):
-                rows = min(ROWS, n_query[b] - i)
-                _rows(q, b, i, n_query[b], h, e, x)
-                product(x, e, y, tiles, s)
+                g[j] = grad[b, h, j] / n_query[b]
+            for first in range(0, n_query[b], ROWS):
+                rows = min(ROWS, n_query[b] - first)
+                _query_rows(q[b], first, n_query[b], h * e, e, queries)
+                product(queries, e, keys, tiles, scores)
                 for r in range(rows):  # rows beyond the last keep their scores of 0, and so a gradient of 0
-                    bits = row_bits(keys[b // group], b % group * heads + h, i + r)
-                    low, high = np.uint32(bits), np.uint32(bits >> np.uint64(32))
-                    _score_gradient(s, u, g, r, n, tiles, lse[b, h, i + r], low, high, dropped, scale)
-                outer(x, e, s, tiles, dy)  # dk += dS^T q
-                narrow_product(s, n, z, blocks, dx)  # dq = dS k
+                    halves = row_halves(seeds[b // group], b % group * heads + h, first + r)
+                    _score_gradient(scores, weighted, g, r, n, tiles, lse[b, h, first + r], halves, dropped, factor)
+                add_transposed_product(queries, e, scores, tiles, keys_gradient)  # dk += dS^T q
+                narrow_product(scores, n, key_rows, blocks, query_gradient)  # dq = dS k
                 for r in range(rows):
                     for c in range(e):
-                        dq[b, i + r, h * e + c] = dx[(c // LANE * ROWS + r) * LANE + c % LANE]
+                        dq[b, first + r, h * e + c] = query_gradient[(c // NARROW * ROWS + r) * NARROW + c % NARROW]
             for j in range(n):
                 for c in range(e):
-                    dk[b, j, h * e + c] = dy[(j // TILE * e + c) * TILE + j % TILE]
+                    dk[b, j, h * e + c] = keys_gradient[(j // TILE * e + c) * TILE + j % TILE]

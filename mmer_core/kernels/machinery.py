@@ -1,0 +1,100 @@
+"""What the operations share: which form runs where, how rows of several runs lie side by side, and numba's settings."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from numba import config, njit, types
+from numba.extending import overload
+from torch import Tensor
+
+
+def on_cpu(x: Tensor) -> bool:
+    """The compiled form of an operation serves tensors on the CPU, the plain one those of any other device."""
+    return x.device.type == "cpu"
+
+
+def array(x: Tensor) -> np.ndarray:
+    return x.contiguous().numpy()
+
+
+def valid_steps(length: Int[Tensor, " B"], steps: int) -> Bool[Tensor, "B T"]:
+    """True where a time step is no padding."""
+    return torch.arange(steps, device=length.device) < length[:, None]
+
+
+def side_by_side(runs: int, dims: Sequence[int | None], *tensors: Tensor) -> list[Tensor]:
+    """What torch.vmap hands over, [R, B, ..], or [B, ..] where all runs share it, as rows of one batch: [R B, ..]."""
+    every = [x.expand(runs, *x.shape) if d is None else x.movedim(d, 0) for x, d in zip(tensors, dims, strict=True)]
+    return [x.flatten(0, 1) for x in every]
+
+
+# ----------------------------------------------------------------------------------------------------------- numba
+
+# Sums may be taken in any order, so that loops become vectors; NaN and infinity keep their sense.
+_OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
+
+
+def _cache() -> str:
+    """The folder of compiled kernels: one for each state of all files of this package.
+
+    numba notices that the file of a kernel has changed, but not that of another function which the kernel calls.
+    """
+    here = Path(__file__).parent
+    state = hashlib.blake2b(b"".join(file.read_bytes() for file in sorted(here.glob("*.py"))), digest_size=6)
+    own, users = here / "__pycache__", Path.home() / ".cache" / "mmer"
+    place = config.CACHE_DIR or (own if os.access(here, os.W_OK) else users)  # type: ignore[attr-defined]
+    return str(Path(place) / f"kernels-{state.hexdigest()}")
+
+
+def inlined(function: Callable) -> Callable:
+    """A part of a kernel. It becomes part of the kernel's own code.
+
+    Were it called, the process that compiles and those that load the compiled kernel from the cache might run copies of
+    it that were optimised differently, and differ in the last bit.
+    """
+    return njit(**_OPTIONS, forceinline=True)(inspect.unwrap(function))  # type: ignore[call-overload]
+
+
+def compiled(function: Callable) -> Callable:
+    """A kernel, compiled when it is first called, and kept for later processes; other Python threads run meanwhile."""
+    before, config.CACHE_DIR = config.CACHE_DIR, _cache()  # type: ignore[attr-defined]
+    try:
+        return njit(**_OPTIONS, cache=True, nogil=True)(inspect.unwrap(function))  # type: ignore[call-overload]
+    finally:
+        config.CACHE_DIR = before  # type: ignore[attr-defined]
+
+
+def exp(x):
+    """e^x in a kernel: in float32 by a series that the compiler turns into vectors, exact to 5e-7."""
+    return math.exp(x)
+
+
+@overload(exp, jit_options={"error_model": "numpy", "forceinline": True})
+def _exp_by_type(x):
+    if x != types.float32:
+        return lambda x: math.exp(x)
+
+    def exp32(x):  # x = n ln 2 + f with |f| <= ln 2 / 2;  exp x = 2^n exp f;  exp f by its series, to 1e-7
+        x = np.float32(-87) if x < np.float32(-87) else x
+        x = np.float32(88) if x > np.float32(88) else x
+        n = np.int32(np.int32(x * np.float32(1 / math.log(2)) + np.float32(128.5)) - np.int32(128))
+        f = x - np.float32(n) * np.float32(0.693359375)  # ln 2 in two parts
+        f = f - np.float32(n) * np.float32(math.log(2) - 0.693359375)
+        p = np.float32(1 / 720)
+        p = p * f + np.float32(1 / 120)
+        p = p * f + np.float32(1 / 24)
+        p = p * f + np.float32(1 / 6)
+        p = p * f + np.float32(1 / 2)
+        p = p * (f * f) + f + np.float32(1)
+        return p * np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)
+
+    return exp32
