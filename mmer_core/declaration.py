@@ -74,13 +74,6 @@ class Declaration:
             return make_demo_corpus(self.folder / "demo")
         return open_corpus(self.folder / self.corpus, self.store and self.folder / self.store)
 
-    def folds_of(self, corpus: Corpus) -> list[int]:
-        """The declared folds; MmerError if the corpus lacks one."""
-        if lacking := set(self.folds or ()) - set(corpus.folds):
-            where = f"{self.file}: " if self.file else ""
-            raise MmerError(f"{where}{corpus!r} has the folds {list(corpus.folds)}; got {sorted(lacking)}")
-        return list(corpus.folds if self.folds is None else self.folds)
-
     @property
     def pairs(self) -> list[Pair]:
         """The declared comparisons."""
@@ -158,10 +151,6 @@ def _whole_numbers(given: Iterable) -> tuple[int, ...] | None:
     return tuple(dict.fromkeys(map(int, numbers)))
 
 
-def _margin(given: float) -> float | None:
-    return float(given) if 0 < given < 1 else None
-
-
 def _pairs(given: Iterable) -> tuple[Pair, ...] | None:
     pairs = []
     for pair in given:
@@ -189,7 +178,7 @@ _SETTINGS: dict[str, tuple] = {  # what each one is, the types in which it may b
     "folds": ("a list of whole numbers from 0 on", Iterable, _whole_numbers),
     "seeds": ("a list of whole numbers from 0 on", Iterable, _whole_numbers),
     "primary_metric": (f"one of {', '.join(METRICS)}", str, lambda name: name if name in METRICS else None),
-    "margin": ("a difference of scores between 0 and 1, such as 0.02", (float, np.floating), _margin),
+    "margin": ("a difference of scores between 0 and 1, such as 0.02", float, lambda x: x if 0 < x < 1 else None),
     "comparisons": ('a list of pairs of variants, such as ["self_tva", "cross_tva"]', Iterable, _pairs),
     "ledger": ("a path", (str, Path), os.path.expanduser),
     "protocol": ("a table of settings", (dict, Protocol), _protocol),

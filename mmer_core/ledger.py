@@ -170,7 +170,7 @@ class Ledger:
         scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=place.parent))
         try:
             scratch.chmod(0o755)
-            np.savez_compressed(scratch / "predictions.npz", **predictions)  # type: ignore[arg-type]  # numpy/numpy
+            np.savez_compressed(scratch / "predictions.npz", **predictions)  # type: ignore[arg-type]  # arrays, no flags
             save_file({k: w.numpy() for k, w in trained.weights.items()}, scratch / "weights.safetensors")
             (scratch / "run.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
             if not self.has(run):

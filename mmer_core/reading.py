@@ -23,7 +23,10 @@ class Reader:
         self.ledger = ledger or Ledger(declaration.folder / (declaration.ledger or f"runs/{corpus.name}"))
         self.variants = {variant.name: variant for variant in declaration.variants}
         self.seeds, self.protocol = list(declaration.seeds), declaration.protocol
-        self.folds = declaration.folds_of(corpus)
+        self.folds = list(declaration.folds or corpus.folds)
+        if lacking := set(self.folds) - set(corpus.folds):
+            where = f"{declaration.file}: " if declaration.file else ""
+            raise MmerError(f"{where}{corpus!r} has the folds {list(corpus.folds)}; got {sorted(lacking)}")
         self.primary_metric, self.margin = declaration.primary_metric, declaration.margin
         self.runs = [
             Run(corpus.fingerprint, variant, fold, seed, self.protocol)
@@ -117,8 +120,8 @@ class Reader:
             reasons.append(f"{metric} is secondary: {noted['primary_metric']} was declared before the runs")
         elif self.margin != noted["margin"]:
             reasons.append(f"the margin was {noted['margin']} when the runs began")
-        pairs = noted.get("comparisons") if noted else self.declaration.comparisons
-        if pair and not is_declared(pair, pairs):
+        declared = noted.get("comparisons") if noted else self.declaration.comparisons  # older ledgers noted none
+        if pair and not is_declared(pair, declared):
             reasons.append("the comparison was picked by hand")
         return ", and ".join(reasons)
 

@@ -35,9 +35,9 @@ def open_study(path: str | Path | None = None, **changes: object) -> Study:
     """
     corpus = changes.get("corpus")
     if isinstance(corpus, Corpus):
-        return Study.declared(corpus, read(path, **{**changes, "corpus": corpus.path}))
+        return Study.from_declaration(corpus, read(path, **{**changes, "corpus": corpus.path}))
     declaration = read(path, **changes)
-    return Study.declared(declaration.open_corpus(), declaration)
+    return Study.from_declaration(declaration.open_corpus(), declaration)
 
 
 class Study(Reader):
@@ -73,7 +73,7 @@ class Study(Reader):
         super().__init__(corpus, Declaration().changed(corpus=corpus.path, ledger=ledger, **runs, **verdicts))
 
     @classmethod
-    def declared(cls, corpus: Corpus, declaration: Declaration, ledger: Ledger | None = None) -> Study:
+    def from_declaration(cls, corpus: Corpus, declaration: Declaration, ledger: Ledger | None = None) -> Study:
         """The study of a whole declaration, with a ledger that may be open already."""
         study = cls.__new__(cls)
         Reader.__init__(study, corpus, declaration, ledger)
@@ -94,7 +94,7 @@ class Study(Reader):
 
     def with_variants(self, variants: Iterable[Variant | str]) -> Study:
         """The same study with other variants; all else that was declared stays, comparisons too."""
-        return Study.declared(self.corpus, self.declaration.changed(variants=variants), self.ledger)
+        return Study.from_declaration(self.corpus, self.declaration.changed(variants=variants), self.ledger)
 
     def run(self, executor=None, progress: bool = True, device: str | None = None) -> Study:
         """Train what is missing, and return the study.
