@@ -6,6 +6,7 @@ Names are loaded when they are first used, so that `mmer_core.stats` and the cor
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 _HOME = {
     "open_corpus": "formats",
@@ -20,12 +21,12 @@ _HOME = {
     "published_arrays": "model",
     "Protocol": "protocol",
     "Study": "study",
-    "open_study": "declaration",
+    "open_study": "study",
     "published_results": "metrics",
     "compare": "stats",
     "save_figure": "figures",
 }
-_ROOMS = (
+_ROOMS: tuple[str, ...] = (
     "errors",
     "paths",
     "metrics",
@@ -39,14 +40,14 @@ _ROOMS = (
     "model",
     "training",
     "ledger",
-    "study",
+    "stats",
 )
-_ROOMS += ("declaration", "stats", "explain", "figures", "tables", "widgets")
+_ROOMS += ("declaration", "reading", "study", "explain", "figures", "tables", "widgets")
 
 __all__ = list(_HOME)
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"mmer_core.{_HOME[name]}"), name)
     if name in _ROOMS:

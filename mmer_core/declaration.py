@@ -1,18 +1,22 @@
-"""study.toml: the one file that declares a study before its runs."""
+"""The declaration: all that is decided before the runs, checked in one place wherever it was said. Needs no torch."""
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+
+import numpy as np
 
 from mmer_core.corpus import Corpus
 from mmer_core.demo import make_demo_corpus
+from mmer_core.errors import MmerError
 from mmer_core.formats import open_corpus
+from mmer_core.metrics import METRICS
 from mmer_core.paths import root
 from mmer_core.protocol import Protocol
-from mmer_core.study import Study
 from mmer_core.variant import PAPER_VARIANTS, Variant
 
 if sys.version_info >= (3, 11):
@@ -20,81 +24,162 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_KEYS = {  # what may be declared, and its type
-    "corpus": str,
-    "store": str,
-    "variants": list,
-    "folds": list,
-    "seeds": list,
-    "primary_metric": str,
-    "margin": float,
-    "ledger": str,
-    "protocol": dict,
-}
+Pair = tuple[str, str]  # names of two variants
 
 
-def open_study(path: str | Path | None = None, **changes: object) -> Study:
-    """Open the study that a file declares (see data/study.toml for what can be said there).
+@dataclass(frozen=True)
+class Declaration:
+    """What a study is to be. Settings may be given loosely (names, ranges, arrays) and are kept in the form below.
 
-    Args:
-        path: the file; $MMER_STUDY by default, or else data/study.toml. Paths in it are relative to its folder.
-        changes: settings that replace those of the file for this once, such as seeds=range(1, 3).
-
-    Raises:
-        ValueError: naming the file and the setting, for an unknown one or one of a wrong type or value.
-        CorpusError: if the corpus cannot be opened.
+    MmerError, naming the setting, for one of a wrong type or value.
     """
+
+    corpus: str = "demo"  # the built-in synthetic corpus; else a path
+    store: str | None = None  # where a corpus in another format is imported to
+    variants: tuple[Variant, ...] = tuple(PAPER_VARIANTS.values())
+    folds: tuple[int, ...] | None = None  # None: all
+    seeds: tuple[int, ...] = tuple(range(1, 11))  # the paper's ten
+    primary_metric: str = "accuracy"
+    margin: float | None = None
+    comparisons: tuple[Pair, ...] | None = None  # None: see `default_pairs`
+    ledger: str | None = None  # None: runs/<corpus>
+    protocol: Protocol = field(default_factory=Protocol)
+    file: Path | None = None  # that it was read from; no setting
+
+    def __post_init__(self) -> None:
+        for setting, (what, types, keep) in _SETTINGS.items():
+            given = getattr(self, setting)
+            if given is None and setting in _MAY_BE_NONE:
+                continue
+            kept = keep(given) if isinstance(given, types) else None
+            if kept is None:
+                raise MmerError(f"{setting} is {what}; got {given!r}")
+            object.__setattr__(self, setting, kept)
+        for setting in ("variants", "seeds", "folds"):
+            if getattr(self, setting) == ():
+                raise MmerError(f"a study needs {setting}")
+
+    def changed(self, **settings: object) -> Declaration:
+        """The same with other settings."""
+        _refuse_unknown("", settings, list(_SETTINGS))
+        return replace(self, **settings)  # type: ignore[arg-type]  # checked when it is made
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return self.file.parent if self.file else Path.cwd()
+
+    def open_corpus(self) -> Corpus:
+        if self.corpus == "demo":
+            return make_demo_corpus(self.folder / "demo")
+        return open_corpus(self.folder / self.corpus, self.store and self.folder / self.store)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The declared comparisons."""
+        return default_pairs(self.variants) if self.comparisons is None else list(self.comparisons)
+
+
+def read(path: str | Path | None = None, **changes: object) -> Declaration:
+    """The declaration in a file (by default $MMER_STUDY, or else data/study.toml), with changes for this once."""
     file = Path(path or os.environ.get("MMER_STUDY") or root() / "data" / "study.toml").expanduser().resolve()
     try:
-        declared = tomllib.loads(file.read_text(encoding="utf-8"))
+        declared = Declaration(file=file).changed(**tomllib.loads(file.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{file}: expected the declaration of a study, found {type(error).__name__}: {error}"
-        ) from None
-    for key, value in declared.items():
-        if key not in _KEYS:
-            raise ValueError(f"{file}: unknown setting {key!r}; known are {', '.join(_KEYS)}")
-        if not isinstance(value, _KEYS[key]):
-            raise ValueError(f"{file}: {key} is a {_KEYS[key].__name__}; got {value!r}")
-    if unknown := set(changes) - set(_KEYS):
-        raise ValueError(f"unknown setting {unknown.pop()!r}; known are {', '.join(_KEYS)}")
-    settings = {**declared, **changes}
-    try:
-        corpus = _corpus(settings, file.parent)
-        ledger = file.parent / Path(settings.get("ledger", f"runs/{corpus.name}")).expanduser()
-        protocol = settings.get("protocol", {})
-        if isinstance(protocol, dict):
-            if unknown := set(protocol) - {f.name for f in fields(Protocol)}:
-                raise ValueError(f"protocol: unknown setting {unknown.pop()!r}")
-            protocol = Protocol(**protocol)
-        plain = {k: settings[k] for k in ("folds", "primary_metric", "margin") if k in settings}
-        seeds = settings.get("seeds", range(1, 11))
-        return Study(
-            corpus, _variants(settings.get("variants", ["paper"])), seeds, protocol=protocol, ledger=ledger, **plain
-        )
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{file}: {error}") if type(error) in (ValueError, TypeError) else error from None
+        found = f"{type(error).__name__}: {error}"
+        raise MmerError(f"{file}: expected the declaration of a study, found {found}") from None
+    except MmerError as error:
+        raise MmerError(f"{file}: {error}") from None
+    return declared.changed(**changes)
 
 
-def _corpus(settings: dict, folder: Path) -> Corpus:
-    where = settings.get("corpus", "demo")
-    if isinstance(where, Corpus):
-        return where
-    if where == "demo":
-        return make_demo_corpus(folder / "demo")
-    store = settings.get("store")
-    return open_corpus(folder / Path(where).expanduser(), store and folder / Path(store).expanduser())
+def default_pairs(variants: Sequence[Variant]) -> list[Pair]:
+    """Self- against cross-attention, all else the same, with statistical pooling: what the paper compares."""
+    return [
+        (one.name, other.name)
+        for modalities in ("tv", "ta", "va", "tva")
+        for one in variants
+        if (one.modalities, one.attention, one.pooling) == (modalities, "self", "statistical")
+        for other in variants
+        if other == replace(one, attention="cross")
+    ]
 
 
-def _variants(declared: list) -> list[Variant]:
-    """Names, "paper" or "paper_corrected" for the 14, tables of settings, or variants."""
-    found: list[Variant] = []
-    for item in declared:
-        if item in ("paper", "paper_corrected"):
-            suffix = item.removeprefix("paper")
-            found += [Variant.from_name(name + suffix) for name in PAPER_VARIANTS]
-        elif isinstance(item, dict):
-            found.append(Variant(**item))
-        else:
-            found.append(item if isinstance(item, Variant) else Variant.from_name(str(item)))
-    return found
+def is_declared(pair: Pair, comparisons: Sequence[Pair] | None) -> bool:
+    """Whether a pair is among those declared (None: the default ones). Its order does not matter."""
+    if comparisons is None:
+        comparisons = default_pairs([Variant.from_name(name) for name in pair])
+    return set(pair) in [set(declared) for declared in comparisons]
+
+
+def _refuse_unknown(where: str, settings: Iterable[str], known: Sequence[str]) -> None:
+    for setting in settings:
+        if setting not in known:
+            raise MmerError(f"{where}unknown setting {setting!r}; known are {', '.join(known)}")
+
+
+def _variant(given: object) -> Variant:
+    """A variant, its name, or a table of its settings."""
+    if isinstance(given, Variant):
+        return given
+    if not isinstance(given, dict):
+        return Variant.from_name(str(given))
+    _refuse_unknown(f"variant {given}: ", given, [*(f.name for f in fields(Variant)), "preset"])
+    return Variant(**{"modalities": "", **given})  # it refuses "" in its own words
+
+
+# From here on: what is given becomes what is kept of a setting, or None if it cannot.
+
+
+def _variants(given: Iterable) -> tuple[Variant, ...] | None:
+    """Each item adds one, but "paper" and "paper_corrected" add the 14."""
+    if isinstance(given, str):
+        return None
+    variants: dict[str, Variant] = {}
+    for item in given:
+        paper = item in ("paper", "paper_corrected")
+        some = [name + item.removeprefix("paper") for name in PAPER_VARIANTS] if paper else [item]
+        variants |= {variant.name: variant for variant in map(_variant, some)}
+    return tuple(variants.values())
+
+
+def _whole_numbers(given: Iterable) -> tuple[int, ...] | None:
+    """As Python's own, where numpy's are given too: a record could not hold those."""
+    numbers = list(given)
+    if not all((type(n) is int or isinstance(n, np.integer)) and n >= 0 for n in numbers):
+        return None
+    return tuple(dict.fromkeys(map(int, numbers)))
+
+
+def _pairs(given: Iterable) -> tuple[Pair, ...] | None:
+    pairs = []
+    for pair in given:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            return None
+        first, second = (_variant(item).name for item in pair)
+        if first == second:
+            raise MmerError(f"{first!r} cannot be compared with itself")
+        pairs.append((first, second))
+    return tuple(pairs)
+
+
+def _protocol(given: dict | Protocol) -> Protocol:
+    if isinstance(given, Protocol):
+        return given
+    _refuse_unknown("protocol: ", given, [f.name for f in fields(Protocol)])
+    return Protocol(**given)
+
+
+_MAY_BE_NONE = ("store", "folds", "margin", "comparisons", "ledger")
+_SETTINGS: dict[str, tuple] = {  # what each one is, the types in which it may be given, and how it is kept
+    "corpus": ("a path", (str, Path), os.path.expanduser),
+    "store": ("a path", (str, Path), os.path.expanduser),
+    "variants": ("a list of variants", Iterable, _variants),
+    "folds": ("a list of whole numbers from 0 on", Iterable, _whole_numbers),
+    "seeds": ("a list of whole numbers from 0 on", Iterable, _whole_numbers),
+    "primary_metric": (f"one of {', '.join(METRICS)}", str, lambda name: name if name in METRICS else None),
+    "margin": ("a difference of scores between 0 and 1, such as 0.02", float, lambda x: x if 0 < x < 1 else None),
+    "comparisons": ('a list of pairs of variants, such as ["self_tva", "cross_tva"]', Iterable, _pairs),
+    "ledger": ("a path", (str, Path), os.path.expanduser),
+    "protocol": ("a table of settings", (dict, Protocol), _protocol),
+}

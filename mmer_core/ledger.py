@@ -105,14 +105,14 @@ class Ledger:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).expanduser().resolve()
+        self._records: dict[tuple, Record] = {}  # by place and state of run.json
 
-    def declare(self, fingerprint: str, metric: str, margin: float | None) -> dict:
-        """Note metric and margin of a corpus, unless they were noted before; returns what was noted first."""
+    def declare(self, fingerprint: str, **declared: object) -> None:
+        """Note what a study of this corpus declares, unless it was noted before."""
         file = self.folder / f"declared-{fingerprint}.json"
         if not file.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"primary_metric": metric, "margin": margin, "when": _now()}), encoding="utf-8")
-        return self.declared(fingerprint)
+            file.write_text(json.dumps({**declared, "when": _now()}), encoding="utf-8")
 
     def declared(self, fingerprint: str) -> dict:
         """What was noted by `declare`; empty if nothing was."""
@@ -126,8 +126,19 @@ class Ledger:
         return (self.folder / run.folder / "run.json").is_file()
 
     def read(self, run: Run) -> Record:
-        """The record of a run; CorpusError if there is none or it is damaged."""
-        return Record(self.folder / run.folder)
+        """The record of a run, which all callers share; its file is read again only when it has changed.
+
+        CorpusError if there is none or it is damaged.
+        """
+        folder = self.folder / run.folder
+        try:
+            now = (folder / "run.json").stat()
+        except OSError:
+            return Record(folder)  # which says what is wrong
+        version = (folder, now.st_ino, now.st_size, now.st_mtime_ns)
+        if version not in self._records:
+            self._records[version] = Record(folder)
+        return self._records[version]
 
     def write(self, run: Run, corpus: Corpus, trained: Trained) -> Record:
         """File a finished run. A record that is there already stays as it is."""
@@ -146,20 +157,10 @@ class Ledger:
             "classes": corpus.classes,
             "confusion": confusion(label, predicted, classes).tolist(),
             "curve": trained.curve,
-            "provenance": {
-                "corpus": corpus.name,
-                "synthetic": corpus.synthetic,
-                **{
-                    package: importlib.metadata.version(package) for package in ("mmer_core", "torch", "numpy", "numba")
-                },
-                "python": platform.python_version(),
-                "machine": f"{platform.system()} {platform.machine()}",
-                "device": trained.device,
-                "finished": _now(),
-            },
+            "provenance": _provenance(corpus, trained.device),
         }
         ids = np.array(corpus.ids)
-        predictions = {}
+        predictions: dict[str, np.ndarray] = {}
         for part, logits in trained.logits.items():
             r = getattr(rows, part)
             predictions |= {f"{part}_ids": ids[r], f"{part}_label": corpus.label[r], f"{part}_logits": logits}
@@ -169,7 +170,7 @@ class Ledger:
         scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=place.parent))
         try:
             scratch.chmod(0o755)
-            np.savez_compressed(scratch / "predictions.npz", **predictions)
+            np.savez_compressed(scratch / "predictions.npz", **predictions)  # type: ignore[arg-type]  # arrays, no flags
             save_file({k: w.numpy() for k, w in trained.weights.items()}, scratch / "weights.safetensors")
             (scratch / "run.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
             if not self.has(run):
@@ -177,6 +178,13 @@ class Ledger:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return self.read(run)
+
+
+def _provenance(corpus: Corpus, device: str) -> dict:
+    packages = {name: importlib.metadata.version(name) for name in ("mmer_core", "torch", "numpy", "numba")}
+    machine = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    place = {"corpus": corpus.name, "synthetic": corpus.synthetic}
+    return place | packages | machine | {"device": device, "finished": _now()}
 
 
 def _now() -> str:

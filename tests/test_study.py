@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from mmer_core import running
 from mmer_core.corpus import Size, Sizes
 from mmer_core.ledger import Ledger, Run
 from mmer_core.metrics import scores
-from mmer_core.training import Protocol, predict, train
+from mmer_core.training import Protocol, Trained, predict, train
 
 SHORT = Protocol(max_epochs=1)
 
@@ -119,6 +121,22 @@ def test_the_longest_runs_start_first(demo, tmp_path):
         mc.Study(demo, ["self_v", "both_tva"], [1], [1], SHORT, tmp_path).run(Full(), progress=False)
 
 
+def test_two_threads_train_two_runs_at_the_same_time(demo, tmp_path, monkeypatch):
+    """Each waits in its training until the other is there too."""
+    both, real = threading.Barrier(2, timeout=60), running.train
+
+    def together(*arguments):
+        both.wait()
+        return real(*arguments)
+
+    monkeypatch.setattr(running, "train", together)
+    with ThreadPoolExecutor(2) as pool:
+        study = mc.Study(demo, ["self_t"], [1], [1, 2], SHORT, tmp_path).run(pool, progress=False)
+    for fold in (1, 2):
+        wanted = real(demo, study.variants["self_t"], fold, 1, SHORT)
+        np.testing.assert_array_equal(study.record("self_t", fold, 1).predictions()["logits"], wanted.logits["test"])
+
+
 def test_worker_processes_give_the_same_bits_as_this_process(demo, tmp_path):
     study = mc.Study(demo, ["self_ta"], [4], [1, 2], SHORT, tmp_path).run(progress=False)
     for fold in (1, 2):
@@ -173,6 +191,41 @@ def test_a_failing_run_stops_the_study_and_is_told(demo, tmp_path, monkeypatch):
         mc.Study(demo, ["self_t"], [1], None, SHORT, tmp_path).run(here(), progress=False)
 
 
+def test_each_record_is_read_once(demo, tmp_path, guessed, monkeypatch):
+    """By whatever asks for it, and again only when its file has changed."""
+    study = guessed(["self_ta", "cross_ta"]).run(here(), progress=False)
+    reads, real = [], ledger_module.Record.__init__
+
+    def init(record, folder):
+        reads.append(folder)
+        real(record, folder)
+
+    monkeypatch.setattr(ledger_module.Record, "__init__", init)
+    fresh = guessed(["self_ta", "cross_ta"])
+
+    def ask():
+        for part in (fresh, fresh.select("self_*"), fresh.with_variants(["cross_ta", "self_t"])):
+            for frame in (part.results, part.recalls, part.learning_curves, part.status, part.comparisons):
+                frame()
+            part.predictions("self_ta"), part.confusion("cross_ta"), repr(part)
+        return fresh.record("self_ta", 1, 1).summary["seconds"]
+
+    ask(), ask()
+    assert len(reads) == len(set(reads)) == len(study.runs) == 6
+    file = next(tmp_path.rglob("self_ta/fold1*/run.json"))
+    changed = json.loads(file.read_text()) | {"seconds": 123.0}
+    (tmp_path / "other.json").write_text(json.dumps(changed))
+    (tmp_path / "other.json").replace(file)
+    assert ask() == 123.0 and len(reads) == 7 and 123.0 in set(fresh.results()["seconds"])
+    file.write_text("{}")
+    with pytest.raises(mc.CorpusError, match=r"run\.json"):
+        fresh.results()
+    file.unlink()
+    assert len(fresh.missing()) == 1 and len(fresh.results()) == 5
+    with pytest.raises(mc.CorpusError, match=r"run\.json"):
+        fresh.record("self_ta", 1, 1)
+
+
 @pytest.mark.parametrize("damage", [lambda t: t[: len(t) // 2], lambda t: "{}", lambda t: "[]"])
 def test_a_damaged_record_is_named(study, tmp_path, demo, damage):
     copy = mc.Study(demo, ["self_t"], [1], [1], SHORT, tmp_path).run(here(), progress=False)
@@ -221,21 +274,160 @@ def test_what_was_declared_before_the_first_run_is_kept(demo, tmp_path):
         study(margin=0.02).exploratory()
 
 
+# ---------------------------------------------------------------------------------------------- declared comparisons
+
+DEFAULT = [("self_tv", "cross_tv"), ("self_ta", "cross_ta"), ("self_va", "cross_va"), ("self_tva", "cross_tva")]
+BY_HAND = "the comparison was picked by hand"
+
+
+@pytest.fixture
+def guessed(demo, tmp_path, monkeypatch):
+    """A study in tmp_path whose runs are guesses, for tests that only compare."""
+
+    def guess(corpus, variant, fold, seed, protocol):
+        rng = np.random.default_rng([len(variant.name), fold, seed])
+        logits = {part: rng.normal(size=(len(getattr(corpus.folds[fold], part)), 7)) for part in ("dev", "test")}
+        epoch = dict(epoch=1, train_loss=1.0, dev_loss=1.0, dev_accuracy=0.1, learning_rate=0.001)
+        return Trained({"w": torch.zeros(1)}, [epoch], 1, logits, 1, 0.1, "cpu")
+
+    monkeypatch.setattr(running, "train", guess)
+
+    def make(variants, **settings):
+        known = dict(seeds=[1], folds=[1, 2, 3], protocol=SHORT, ledger=tmp_path / "runs", margin=0.02)
+        return mc.Study(demo, variants, **{**known, **settings})
+
+    return make
+
+
+def asked(comparisons):
+    return [(c.first, c.second) for c in comparisons]
+
+
+def test_by_default_self_is_compared_with_cross_attention(guessed):
+    paper = guessed(mc.PAPER_VARIANTS)
+    assert paper.declaration.pairs == DEFAULT
+    assert paper.comparisons() == []
+    some = paper.with_variants(["cross_tva", "self_tva", "self_va", "self_tva_nosp", "cross_tva_nosp", "cross_ta"])
+    some.run(here(), progress=False)
+    assert asked(paper.comparisons()) == [("self_tva", "cross_tva")]
+    corrected = guessed(["cross_tv_corrected", "self_tv_corrected", "self_tv", "cross_tv_mask_temporal"])
+    assert corrected.declaration.pairs == [("self_tv_corrected", "cross_tv_corrected")]
+
+
+def test_every_comparison_is_stamped_by_itself(guessed):
+    study = guessed(["self_tva", "cross_tva", "self_t"]).run(here(), progress=False)
+    pairs = [("self_tva", "cross_tva"), ("self_t", "cross_tva"), ("cross_tva", "self_tva"), ("self_tva", "self_v")]
+    declared, picked, turned = study.comparisons(pairs)
+    assert asked([declared, picked, turned]) == pairs[:3], "self_v is not trained"
+    assert [c.exploratory for c in (declared, picked, turned)] == ["", BY_HAND, ""]
+    results = study.results()
+    wanted = mc.compare(results, "self_tva", "cross_tva", "accuracy", rope=0.02)
+    assert (declared.difference, declared.interval95, declared.rope) == (wanted.difference, wanted.interval95, 0.02)
+    secondary = "balanced_accuracy is secondary: accuracy was declared before the runs"
+    other = study.comparisons(pairs[:2], "balanced_accuracy")
+    assert [c.exploratory for c in other] == [secondary, f"{secondary}, and {BY_HAND}"]
+    wider = guessed(["self_tva", "cross_tva", "self_t"], margin=0.05)
+    margin = "the margin was 0.02 when the runs began"
+    assert [c.exploratory for c in wider.comparisons(pairs[:2])] == [margin, f"{margin}, and {BY_HAND}"]
+    with pytest.raises(mc.MmerError, match="needs a margin"):
+        guessed(["self_tva", "cross_tva"], margin=None).comparisons()
+    with pytest.raises(mc.MmerError, match="with itself"):
+        study.comparisons([("self_t", "self_t")])
+    with pytest.raises(mc.MmerError, match="self_tav_typo"):
+        study.comparisons([("self_t", "self_tav_typo")])
+
+
+def test_comparisons_are_declared_before_the_runs(guessed):
+    """What the ledger noted before its first run decides, also for a part of the study; an old note names none."""
+    variants, pair = ["self_tva", "cross_tva", "self_t"], ("self_t", "self_tva")
+    study = guessed(variants, comparisons=[pair])
+    study.select("self_t").run(here(), progress=False)
+    study.run(here(), progress=False)
+    assert asked(study.comparisons()) == [pair] and study.comparisons()[0].exploratory == ""
+    assert study.with_variants(variants[:2]).comparisons(DEFAULT)[0].exploratory == BY_HAND
+    late = guessed(variants, comparisons=[("self_t", "cross_tva")])
+    assert late.comparisons()[0].exploratory == BY_HAND
+    note = next(study.ledger.folder.glob("declared-*.json"))
+    note.write_text('{"primary_metric": "accuracy", "margin": 0.02, "when": "2025-01-01T00:00:00+00:00"}')
+    assert [c.exploratory for c in study.comparisons([*DEFAULT, pair])] == ["", BY_HAND]
+    note.unlink()
+    assert study.comparisons()[0].exploratory == "the ledger does not say what was declared before the runs"
+
+
+def test_the_main_comparison(guessed):
+    study = guessed(["self_t", "uniform_tva", "self_va", "cross_va", "self_tva", "cross_tva"])
+    with pytest.raises(mc.MmerError, match="two trained variants; trained so far: none"):
+        study.main_comparison()
+    study.select("self_tva").run(here(), progress=False)
+    with pytest.raises(mc.MmerError, match="two trained variants; trained so far: self_tva"):
+        study.main_comparison()
+    study.select("uniform_*").run(here(), progress=False)
+    assert asked([study.main_comparison()]) == [("uniform_tva", "self_tva")]
+    assert study.main_comparison().exploratory == BY_HAND
+    study.select("*_va").run(here(), progress=False)
+    assert asked([study.main_comparison()]) == [("self_va", "cross_va")]
+    study.run(here(), progress=False)
+    assert asked([study.main_comparison()]) == DEFAULT[-1:] and study.main_comparison().exploratory == ""
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (dict(variants=[]), "needs variants"),
         (dict(variants=["cross_t"]), "cross_t"),
+        (dict(variants="self_t"), "variants is a list"),
+        (dict(variants=[5]), "'5'"),
         (dict(seeds=[]), "needs seeds"),
         (dict(seeds=["one"]), "whole numbers"),
+        (dict(seeds=[True]), "whole numbers"),
+        (dict(seeds=[-1]), "whole numbers"),
         (dict(folds=[9]), "folds"),
+        (dict(folds=[1.0]), "folds"),
         (dict(primary_metric="WA"), "primary_metric"),
         (dict(margin=2), "margin"),
+        (dict(margin=0), "margin"),
+        (dict(comparisons=["self_t"]), "comparisons is a list of pairs"),
+        (dict(comparisons=[["self_t", "self_v", "self_a"]]), "comparisons is a list of pairs"),
+        (dict(comparisons=[["self_t", "self_t"]]), "with itself"),
+        (dict(comparisons=[["self_t", "self_xyz"]]), "self_xyz"),
+        (dict(ledger=5), "ledger is a path"),
+        (dict(protocol=5), "protocol is a table"),
     ],
 )
-def test_studies_without_sense_are_refused(demo, wrong, message):
-    with pytest.raises(ValueError, match=message):
+def test_settings_without_sense_are_refused_in_the_same_words(demo, declare, wrong, message):
+    """Wherever they are said: as arguments, as changes, or in a file, which is named then."""
+    told = []
+    with pytest.raises(mc.MmerError, match=message) as error:
         mc.Study(**{"corpus": demo, "variants": ["self_t"], **wrong})
+    told.append(str(error.value))
+    with pytest.raises(mc.MmerError) as error:
+        mc.open_study(declare(""), **wrong)
+    told.append(str(error.value))
+    ((setting, value),) = wrong.items()
+    file = declare(f"{setting} = {json.dumps(value)}")
+    with pytest.raises(mc.MmerError) as error:
+        mc.open_study(file)
+    assert str(error.value) == f"{file}: {told[0]}" and told[0] in told[1]
+
+
+def test_numbers_of_numpy_are_whole_numbers(demo, tmp_path):
+    numpy = mc.Study(demo, ["self_t"], np.arange(1, 3), np.array([2, 1]), SHORT, tmp_path, margin=np.float64(0.02))
+    python = mc.Study(demo, ["self_t"], range(1, 3), (2, 1), SHORT, tmp_path, margin=0.02)
+    assert numpy.declaration == python.declaration and numpy.runs == python.runs
+    assert "0 of 4 runs done" in repr(numpy) and numpy.run(here(), progress=False).missing() == []
+    assert len(python.results()) == 4
+
+
+def test_a_declaration_needs_no_torch():
+    code = """
+import sys
+from mmer_core import declaration
+assert declaration.Declaration().pairs and declaration.read(sys.argv[1]).seeds == (1, 2)
+assert not {"torch", "numba"} & set(sys.modules)
+"""
+    file = Path(__file__).parents[1] / "data" / "study.toml"
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, cwd=file.parents[1])
+    assert done.returncode == 0, done.stderr
 
 
 # ----------------------------------------------------------------------------------------------------- study.toml
@@ -255,6 +447,7 @@ def test_a_declaration_is_read(declare):
     file = declare(
         'variants = ["paper", "uniform_tva", {modalities = "ta", attention = "self", standardise_audio = true}]\n'
         'seeds = [3, 4]\nfolds = [2, 1]\nprimary_metric = "balanced_accuracy"\nmargin = 0.03\nledger = "kept/here"\n'
+        'comparisons = [["uniform_tva", "self_tav"]]\n'
         "[protocol]\nmax_epochs = 7\n"
     )
     study = mc.open_study(file)
@@ -262,6 +455,7 @@ def test_a_declaration_is_read(declare):
     assert (study.seeds, study.folds, study.margin) == ([3, 4], [2, 1], 0.03)
     assert study.primary_metric == "balanced_accuracy" and study.protocol == Protocol(max_epochs=7)
     assert study.ledger.folder == file.parent / "kept" / "here"
+    assert study.declaration.pairs == [("uniform_tva", "self_tva")]
     changed = mc.open_study(file, seeds=range(1, 3), variants=["self_t"])
     assert changed.seeds == [1, 2] and list(changed.variants) == ["self_t"]
 
@@ -278,7 +472,13 @@ def test_the_environment_can_name_the_file(declare, monkeypatch):
         ("seeds = 3", "seeds is a list"),
         ('margin = "small"', "margin"),
         ('variants = ["self_xyz"]', "self_xyz"),
-        ('variants = [{modality = "t"}]', "modality"),
+        ('variants = [{modality = "t"}]', "unknown setting 'modality'"),
+        ('variants = [{attention = "self"}]', "modalities"),
+        ('variants = [{modalities = "t", attention = "cross"}]', "two modalities"),
+        ("corpus_ = 3", "unknown setting 'corpus_'"),
+        ("store = 3", "store is a path"),
+        ("folds = 1", "folds is a list"),
+        ('comparisons = [["self_tva"]]', "comparisons"),
         ("[protocol]\nepochs = 3", "unknown setting 'epochs'"),
         ("[protocol]\nmax_epochs = 0", "max_epochs"),
         ("seeds = [1", "declaration of a study"),
@@ -287,9 +487,17 @@ def test_the_environment_can_name_the_file(declare, monkeypatch):
 )
 def test_wrong_declarations_name_file_and_setting(declare, text, message):
     file = declare(text)
-    with pytest.raises((ValueError, TypeError), match=message) as error:
+    with pytest.raises(mc.MmerError, match=message) as error:
         mc.open_study(file)
     assert str(file) in str(error.value)
+
+
+def test_a_wrong_change_is_not_the_files_fault(declare):
+    file = declare("")
+    for wrong in (dict(sedes=[1]), dict(seeds=3), dict(folds=[-9]), dict(protocol=dict(epochs=3))):
+        with pytest.raises(mc.MmerError, match=r"sedes|seeds|folds|epochs") as error:
+            mc.open_study(file, **wrong)
+        assert str(file) not in str(error.value)
 
 
 def test_a_missing_declaration_is_named(tmp_path):
@@ -305,3 +513,4 @@ def test_the_committed_study_is_the_demo():
     study = mc.open_study(Path(__file__).parents[1] / "data" / "study.toml", corpus=mc.open_study().corpus)
     assert set(study.variants) == {*mc.PAPER_VARIANTS, "uniform_tva"} and len(study.seeds) == 2
     assert study.margin and isinstance(study.results(), pd.DataFrame)
+    assert study.declaration.pairs == DEFAULT
