@@ -3,46 +3,25 @@
 Names are loaded when they are first used, so that `mmer_core.stats` and the corpus work where torch is not installed.
 """
 
-from __future__ import annotations
-
 import importlib
+import pkgutil
 from typing import Any
 
-_HOME = {
-    "open_corpus": "formats",
-    "Corpus": "corpus",
-    "CorpusError": "errors",
-    "MmerError": "errors",
-    "make_demo_corpus": "demo",
-    "Variant": "variant",
-    "PAPER_VARIANTS": "variant",
-    "FusionModel": "model",
-    "from_published_weights": "model",
-    "published_arrays": "model",
-    "Protocol": "protocol",
-    "Study": "study",
-    "open_study": "study",
-    "published_results": "metrics",
-    "compare": "stats",
-    "save_figure": "figures",
+_FACE = {
+    "errors": "MmerError CorpusError",
+    "corpus": "Corpus",
+    "formats": "open_corpus",
+    "demo": "make_demo_corpus",
+    "variant": "Variant PAPER_VARIANTS",
+    "protocol": "Protocol",
+    "model": "FusionModel from_published_weights published_arrays",
+    "study": "Study open_study",
+    "metrics": "published_results",
+    "stats": "compare",
+    "figures": "save_figure",
 }
-_ROOMS: tuple[str, ...] = (
-    "errors",
-    "paths",
-    "metrics",
-    "corpus",
-    "store",
-    "formats",
-    "demo",
-    "variant",
-    "protocol",
-    "layers",
-    "model",
-    "training",
-    "ledger",
-    "stats",
-)
-_ROOMS += ("declaration", "reading", "study", "explain", "figures", "tables", "widgets")
+_HOME = {name: room for room, names in _FACE.items() for name in names.split()}
+_ROOMS = [room.name for room in pkgutil.iter_modules(__path__) if not room.name.startswith("_")]
 
 __all__ = list(_HOME)
 

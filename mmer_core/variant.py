@@ -20,12 +20,9 @@ SUFFIXES: dict[str, dict] = {  # of a variant's name, and what each sets
     "nosp": {"pooling": "none"},
     **{word: {switch: PRESETS["corrected"][switch]} for switch, word in SWITCH_NAMES.items()},
 }
-CHOICES = {
-    "attention": ("self", "cross", "both", "uniform"),
-    "pooling": ("statistical", "none"),
-    "convolution": ("time-mixing", "temporal"),
-    "mask_padding": (True, False),
-    "standardise_audio": (True, False),
+CHOICES: dict[str, tuple] = {
+    **{"attention": ("self", "cross", "both", "uniform"), "pooling": ("statistical", "none")},
+    **{switch: (PRESETS["published"][switch], PRESETS["corrected"][switch]) for switch in SWITCH_NAMES},
 }
 
 
@@ -59,17 +56,17 @@ class Variant:
 
     def __post_init__(self, preset: str) -> None:
         _one_of("preset", preset, tuple(PRESETS))
-        for switch, value in PRESETS[preset].items():
-            if getattr(self, switch) is None:
-                object.__setattr__(self, switch, value)
-        object.__setattr__(self, "modalities", _in_order(self.modalities))
-        if self.pooling is None:
-            object.__setattr__(self, "pooling", "statistical" if len(self.modalities) > 1 else "none")
+        modalities = _in_order(self.modalities)
+        pooling = "statistical" if len(modalities) > 1 else "none"
+        slots = self.slots and _two_slots(self.slots)
+        for setting, default in {**PRESETS[preset], "pooling": pooling}.items():
+            if getattr(self, setting) is None:
+                object.__setattr__(self, setting, default)
+        for setting, value in {"modalities": modalities, "slots": slots}.items():
+            object.__setattr__(self, setting, value)
         for setting, choices in CHOICES.items():
             _one_of(setting, getattr(self, setting), choices)
         self._refuse_nonsense()
-        if self.slots is not None:
-            object.__setattr__(self, "slots", _two_slots(self.slots))
 
     def _refuse_nonsense(self) -> None:
         given = self.modalities
@@ -144,8 +141,8 @@ def _in_order(given: object) -> str:
     return "".join(m for m in "tva" if m in given)
 
 
-def _two_slots(given: tuple[int, int]) -> tuple[int, int]:
-    slots = tuple(given)
+def _two_slots(given: object) -> tuple[int, ...]:
+    slots = tuple(given) if isinstance(given, (tuple, list)) else ()
     if len(slots) != 2 or not all(type(s) is int and s > 0 for s in slots):
         raise MmerError(f"slots are two positive whole numbers (video, audio); got {given!r}")
     return slots

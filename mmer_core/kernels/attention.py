@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmer_core.kernels.dropout import HALF, compiled_law, drop, law, plain_mask, row_halves, stays
+from mmer_core.kernels.dropout import HALF, drop, law, plain_mask, row_halves, stays
 from mmer_core.kernels.machinery import array, compiled, exp, inlined, on_cpu, side_by_side, valid_steps
 from mmer_core.kernels.products import BLOCK, NARROW, ROWS, TILE, add_transposed_product, narrow_product, product, tile
 
@@ -75,19 +75,18 @@ def column_mean(
 def mean_weights(q, k, heads: int, n_query, n_key, seeds, rate: float) -> tuple[Tensor, Tensor]:
     """abar [B, H, K] and lse [B, H, Q]; the rows of B belong to as many runs as there are seeds."""
     if not on_cpu(q):
-        return plain_mean_weights(q, k, heads, n_query, n_key, seeds, *law(rate))
+        return plain_mean_weights(q, k, heads, n_query, n_key, seeds, rate)
     abar, lse = q.new_empty(len(q), heads, k.shape[1]), q.new_empty(len(q), heads, q.shape[1])
-    inputs = (array(q), array(k), heads, *map(array, (n_query, n_key, seeds)), *compiled_law(rate, q.dtype))
-    _mean_weights(*inputs, array(abar), array(lse))
+    _mean_weights(array(q), array(k), heads, *map(array, (n_query, n_key, seeds)), *law(rate), array(abar), array(lse))
     return abar, lse
 
 
 def mean_weights_gradient(q, k, heads: int, n_query, n_key, seeds, rate: float, lse, grad) -> tuple[Tensor, Tensor]:
     """dq, dk from grad = dL/dabar [B, H, K]."""
     if not on_cpu(q):
-        return plain_mean_weights_gradient(q, k, heads, n_query, n_key, seeds, *law(rate), lse, grad)
+        return plain_mean_weights_gradient(q, k, heads, n_query, n_key, seeds, rate, lse, grad)
     dq, dk = q.new_zeros(q.shape), k.new_zeros(k.shape)
-    inputs = (array(q), array(k), heads, *map(array, (n_query, n_key, seeds)), *compiled_law(rate, q.dtype))
+    inputs = (array(q), array(k), heads, *map(array, (n_query, n_key, seeds)), *law(rate))
     _mean_weights_gradient(*inputs, *map(array, (lse, grad, dq, dk)))
     return dq, dk
 
@@ -95,42 +94,36 @@ def mean_weights_gradient(q, k, heads: int, n_query, n_key, seeds, rate: float, 
 # ---------------------------------------------------------------------------------------------------- in PyTorch
 
 
-def _blocks(
-    q: Tensor, k: Tensor, heads: int, n_query: Tensor, n_key: Tensor, seeds: Tensor, dropped: int, factor: float
-):
+def _blocks(q: Tensor, k: Tensor, heads: int, n_query: Tensor, n_key: Tensor, seeds: Tensor, rate: float):
     """Some utterances at a time: slice, their q and k by head, S, M, and 1/n for valid queries."""
     (B, Q, d), K = q.shape, k.shape[1]
     step, group = max(1, AT_ONCE // (heads * Q * K)), B // len(seeds)
     for start in range(0, B, step):
-        rows = torch.arange(start, min(start + step, B), device=q.device)
-        some = slice(start, start + step)
-        q_h = q[some].unflatten(2, (heads, d // heads)).transpose(1, 2)  # (b, H, Q, d/H)
-        k_h = k[some].unflatten(2, (heads, d // heads)).transpose(1, 2)
+        some, rows = slice(start, start + step), torch.arange(start, min(start + step, B), device=q.device)
+        q_h, k_h = (x[some].unflatten(2, (heads, d // heads)).transpose(1, 2) for x in (q, k))  # (b, H, Q or K, d/H)
         S = q_h @ k_h.mT  # (b, H, Q, K)
         S.masked_fill_(~valid_steps(n_key[some], K)[:, None, None], -torch.inf)
         M = torch.ones((), dtype=q.dtype, device=q.device)
-        if dropped:
+        if rate:
             head = (rows[:, None] % group * heads + torch.arange(heads, device=q.device)).flatten()
-            M = plain_mask(seeds[rows // group].repeat_interleave(heads), head, Q, K, dropped, factor, q.dtype)
-            M = M.view_as(S)
+            seed = seeds[rows // group].repeat_interleave(heads)
+            M = plain_mask(seed, head, Q, K, rate, q.dtype).view_as(S)
         share = valid_steps(n_query[some], Q).to(q.dtype) / n_query[some, None]  # (b, Q)
         yield some, q_h, k_h, S, M, share[:, None]
 
 
-def plain_mean_weights(q, k, heads, n_query, n_key, seeds, dropped, factor) -> tuple[Tensor, Tensor]:
+def plain_mean_weights(q, k, heads, n_query, n_key, seeds, rate) -> tuple[Tensor, Tensor]:
     abar, lse = q.new_empty(len(q), heads, k.shape[1]), q.new_empty(len(q), heads, q.shape[1])
-    for some, _, _, S, M, share in _blocks(q, k, heads, n_query, n_key, seeds, dropped, factor):
+    for some, _, _, S, M, share in _blocks(q, k, heads, n_query, n_key, seeds, rate):
         lse[some] = S.logsumexp(3)
         A = (S - lse[some, :, :, None]).exp_() * M
         abar[some] = (share[:, :, None] @ A).squeeze(2)
     return abar, lse
 
 
-def plain_mean_weights_gradient(
-    q, k, heads, n_query, n_key, seeds, dropped, factor, lse, grad
-) -> tuple[Tensor, Tensor]:
+def plain_mean_weights_gradient(q, k, heads, n_query, n_key, seeds, rate, lse, grad) -> tuple[Tensor, Tensor]:
     dq, dk = torch.empty_like(q), torch.empty_like(k)
-    for some, q_h, k_h, S, M, share in _blocks(q, k, heads, n_query, n_key, seeds, dropped, factor):
+    for some, q_h, k_h, S, M, share in _blocks(q, k, heads, n_query, n_key, seeds, rate):
         P = S.sub_(lse[some, :, :, None]).exp_()
         PMg = P * (M * grad[some, :, None])
         dS = PMg.sub_(P.mul_(PMg.sum(3, keepdim=True))).mul_(share[..., None])
@@ -238,6 +231,7 @@ def _mean_weights(q, k, heads, n_query, n_key, seeds, dropped, factor, abar, lse
     most_tiles, group, kind = -(-k.shape[1] // TILE), B // len(seeds), q.dtype
     keys, scores = np.empty(most_tiles * e * TILE, kind), np.empty(most_tiles * BLOCK, kind)
     queries, top, total = np.empty(ROWS * e, kind), np.empty(TILE, kind), np.empty(most_tiles * TILE, kind)
+    dropped, factor = np.uint32(dropped), kind.type(factor)
     for b in range(B):
         n, tiles = n_key[b], -(-n_key[b] // TILE)
         for h in range(heads):
@@ -287,6 +281,7 @@ def _mean_weights_gradient(q, k, heads, n_query, n_key, seeds, dropped, factor, 
     keys_gradient, key_rows = np.empty_like(keys), np.empty((k.shape[1] + 3) * blocks * NARROW, kind)
     weighted, g = np.empty(most_tiles * TILE, kind), np.empty(most_tiles * TILE, kind)
     queries, query_gradient = np.empty(ROWS * e, kind), np.empty(blocks * ROWS * NARROW, kind)
+    dropped, factor = np.uint32(dropped), kind.type(factor)
     for b in range(B):
         n, tiles = n_key[b], -(-n_key[b] // TILE)
         for h in range(heads):

@@ -47,22 +47,16 @@ def law(rate: float) -> tuple[int, float]:
     return dropped, 2**16 / (2**16 - dropped)
 
 
-def compiled_law(rate: float, dtype: torch.dtype) -> tuple[np.uint32, np.floating]:
-    """The same as numbers of the types that a compiled form calculates with."""
-    dropped, factor = law(rate)
-    return np.uint32(dropped), np.float32(factor) if dtype == torch.float32 else np.float64(factor)
-
-
 def keep_mask(
     seeds: Int[Tensor, " G"], shape: tuple[int, int, int], rate: float, dtype: torch.dtype
 ) -> Float[Tensor, "G I K n"]:
     """The factors M of G runs, each of the shape I, K, n."""
     if on_cpu(seeds):
         mask = torch.empty(len(seeds), *shape, dtype=dtype)
-        _masks(array(seeds), *compiled_law(rate, dtype), mask.numpy())
+        _masks(array(seeds), *law(rate), mask.numpy())
         return mask
     i = torch.arange(shape[0], device=seeds.device).repeat(len(seeds))
-    return plain_mask(seeds.repeat_interleave(shape[0]), i, *shape[1:], *law(rate), dtype).view(-1, *shape)
+    return plain_mask(seeds.repeat_interleave(shape[0]), i, *shape[1:], rate, dtype).view(-1, *shape)
 
 
 class _Mask(torch.autograd.Function):
@@ -117,8 +111,9 @@ def _draws_in(bits32):
 _plain_draws = _draws_in(lambda x: x & 0xFFFFFFFF)
 
 
-def plain_mask(seed: Tensor, i: Tensor, rows: int, n: int, dropped: int, factor: float, dtype: torch.dtype) -> Tensor:
+def plain_mask(seed: Tensor, i: Tensor, rows: int, n: int, rate: float, dtype: torch.dtype) -> Tensor:
     """[N, rows, n] from seed [N] and the first index i [N] of its rows, which are 0, 1, .. by the second."""
+    dropped, factor = law(rate)
     row = _row(seed[:, None], i[:, None], torch.arange(rows, device=seed.device))[..., None]  # (N, rows, 1)
     j = torch.arange(n, device=seed.device)
     lower, upper = _plain_draws(j // TILE * HALF + j % HALF, row & 0xFFFFFFFF, (row >> 32) & 0xFFFFFFFF)  # (N, rows, n)
@@ -161,7 +156,7 @@ def drop(x, tile, halves, dropped, factor):
 def _masks(seeds, dropped, factor, out):
     """out [G, I, K, n]: the masks of G seeds."""
     G, I, K, n = out.shape  # noqa: E741
-    x = np.empty(TILE, out.dtype)
+    x, dropped, factor = np.empty(TILE, out.dtype), np.uint32(dropped), out.dtype.type(factor)
     for g in range(G):
         for i in range(I):
             for k in range(K):

@@ -105,16 +105,11 @@ def _by_row(x: Tensor, groups: int) -> Tensor:
     return torch.stack([x[:, :, 0], x[:, :, 1].flip(0)], 2).permute(1, 3, 0, 2, 4).flatten(0, 1)
 
 
-def _valid(length: Tensor, T: int, groups: int, dtype: torch.dtype) -> Tensor:
-    """[T, groups S, B / groups, 1]: 1 where a step is valid."""
-    valid = valid_steps(length, T).to(dtype)
-    return _by_direction(valid[:, :, None, None].expand(-1, -1, 2, -1), groups)
-
-
 def plain_steps(a: Tensor, W: Tensor, b: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """h, and r, z, n, c_n and h_t-1 side by side, to be kept."""
     G, u = len(W), W.shape[3]
-    a, valid = _by_direction(a, G), _valid(length, a.shape[1], G, a.dtype)
+    valid = _by_direction(valid_steps(length, a.shape[1]).to(a.dtype)[:, :, None, None].expand(-1, -1, 2, -1), G)
+    a = _by_direction(a, G)
     T, S, B, _ = a.shape
     h, cells = a.new_zeros(T + 1, S, B, u), a.new_empty(T, S, B, 4 * u)
     W_t, b_row = W.flatten(0, 1).mT, b.flatten(0, 1)[:, None]
@@ -130,7 +125,8 @@ def plain_steps(a: Tensor, W: Tensor, b: Tensor, length: Tensor) -> tuple[Tensor
 def plain_steps_gradient(grad: Tensor, W: Tensor, length: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """da, dW, db from grad = dL/dh."""
     G, u = len(W), W.shape[3]
-    grad, valid, W = _by_direction(grad, G), _valid(length, grad.shape[1], G, grad.dtype), W.flatten(0, 1)
+    valid = _by_direction(valid_steps(length, grad.shape[1]).to(grad.dtype)[:, :, None, None].expand(-1, -1, 2, -1), G)
+    grad, W = _by_direction(grad, G), W.flatten(0, 1)
     r, z, n, c_n, before = kept.split(u, -1)
     dn = (1 - z) * (1 - n * n) * valid  # what dh_t is multiplied by: for all steps at once, as are:
     dz = (before - n) * z * (1 - z) * valid
@@ -156,7 +152,7 @@ def plain_steps_gradient(grad: Tensor, W: Tensor, length: Tensor, kept: Tensor) 
 #     bias     [tiles, 3, TILE]    b
 #     states   [ROWS, u]           h_t of each row
 #     c        [tiles, 3, ROWS, TILE] forward: W h_t-1; [tiles, ROWS, TILE] backward: dc W
-#     later    [ROWS, tiles, TILE] what step t + 1 hands back to h_t
+#     later    [tiles, ROWS, TILE] what step t + 1 hands back to h_t
 #     row_dc   [ROWS, 3u]          dc of each row at this step
 
 
@@ -184,32 +180,23 @@ def _columns_in_tiles(W, weights):
 
 
 @inlined
-def _cell(a, c_r, c_z, c_n, bias, cell):
-    """One tile of one row at one step: r, z, n, c_n in cell [4, TILE] from a and bias [3, TILE] and W h in c [TILE]."""
-    one = a.dtype.type(1)  # a plain 1 would make float64 of float32
-    for j in range(TILE):
-        reset = one / (one + exp(-(a[0, j] + c_r[j] + bias[0, j])))
-        update = one / (one + exp(-(a[1, j] + c_z[j] + bias[1, j])))
-        state = c_n[j] + bias[2, j]
-        twice = a[2, j] + reset * state
-        twice += twice
-        new = one - (one + one) / (one + exp(twice))  # tanh
-        cell[0, j] = reset
-        cell[1, j] = update
-        cell[2, j] = new
-        cell[3, j] = state
-
-
-@inlined
-def _row_step(a, row, t, s, c, r, bias, a_tile, cells, states):
-    """One step of row r: its state becomes the next one."""
-    u = states.shape[1]
+def _row_step(a, row, t, s, c, r, bias, x, cells, states):
+    """One step of row r: its state becomes the next one, tile by tile. x [3, TILE]: a of the tile."""
+    u, one = states.shape[1], a.dtype.type(1)  # a plain 1 would make float64 of float32
     for v in range(len(bias)):
         n, at, cell = min(TILE, u - v * TILE), v * TILE, cells[s, row, t, v]
+        c_r, c_z, c_n, b = c[v, 0, r], c[v, 1, r], c[v, 2, r], bias[v]
         for gate in range(3):
             for j in range(n):
-                a_tile[gate, j] = a[row, t, s, gate * u + at + j]
-        _cell(a_tile, c[v, 0, r], c[v, 1, r], c[v, 2, r], bias[v], cell)
+                x[gate, j] = a[row, t, s, gate * u + at + j]
+        for j in range(TILE):
+            reset = one / (one + exp(-(x[0, j] + c_r[j] + b[0, j])))
+            update = one / (one + exp(-(x[1, j] + c_z[j] + b[1, j])))
+            state = c_n[j] + b[2, j]
+            twice = x[2, j] + reset * state
+            twice += twice
+            new = one - (one + one) / (one + exp(twice))  # tanh
+            cell[0, j], cell[1, j], cell[2, j], cell[3, j] = reset, update, new, state
         for j in range(n):
             states[r, at + j] = cell[2, j] + cell[1, j] * (states[r, at + j] - cell[2, j])
 
@@ -220,7 +207,7 @@ def _steps(a, W, b, length, h, before, cells):
     G, tiles = len(W), cells.shape[3]
     group = B // G
     weights, bias = np.empty((tiles, 3, u, TILE), a.dtype), np.empty((tiles, 3, TILE), a.dtype)
-    c, a_tile = np.empty((tiles, 3, ROWS, TILE), a.dtype), np.zeros((3, TILE), a.dtype)
+    c, x = np.empty((tiles, 3, ROWS, TILE), a.dtype), np.zeros((3, TILE), a.dtype)
     states = np.empty((ROWS, u), a.dtype)
     flat_states, flat_weights, flat_c = states.reshape(-1), weights.reshape(-1), c.reshape(-1)
     for s in range(S):
@@ -240,7 +227,7 @@ def _steps(a, W, b, length, h, before, cells):
                         for i in range(u):
                             before[s, row, t, i] = states[r, i]
                         if t < length[row]:
-                            _row_step(a, row, t, s, c, r, bias, a_tile, cells, states)
+                            _row_step(a, row, t, s, c, r, bias, x, cells, states)
                         else:
                             states[r] = 0
                         for i in range(u):
@@ -248,28 +235,20 @@ def _steps(a, W, b, length, h, before, cells):
 
 
 @inlined
-def _cell_gradient(cell, dh, before, d):
-    """d [4, TILE]: gradients dr, dz, dn and dn r, from dh = dL/dh_t [TILE]."""
-    one = dh.dtype.type(1)
-    for j in range(TILE):
-        reset, update, new, state = cell[0, j], cell[1, j], cell[2, j], cell[3, j]
-        dn = dh[j] * (one - update) * (one - new * new)
-        d[0, j] = dn * state * reset * (one - reset)
-        d[1, j] = dh[j] * (before[j] - new) * update * (one - update)
-        d[2, j] = dn
-        d[3, j] = dn * reset
-
-
-@inlined
 def _row_step_gradient(grad, row, t, s, cells, before, later, r, dh, start, d, da, dc, row_dc):
-    """One step of row r: da and dc; later becomes what goes to h_t-1 through z."""
-    u = before.shape[3]
-    for v in range(later.shape[1]):
+    """One step of row r: da and dc; later becomes what goes to h_t-1 through z. d [4, TILE]: dr, dz, dn and dn r."""
+    u, one = before.shape[3], grad.dtype.type(1)
+    for v in range(len(later)):
         n, at, cell = min(TILE, u - v * TILE), v * TILE, cells[s, row, t, v]
         for j in range(n):
-            dh[j] = grad[row, t, s, at + j] + later[r, v, j]
+            dh[j] = grad[row, t, s, at + j] + later[v, r, j]
             start[j] = before[s, row, t, at + j]
-        _cell_gradient(cell, dh, start, d)
+        for j in range(TILE):
+            reset, update, new, state = cell[0, j], cell[1, j], cell[2, j], cell[3, j]
+            dn = dh[j] * (one - update) * (one - new * new)
+            d[0, j] = dn * state * reset * (one - reset)
+            d[1, j] = dh[j] * (start[j] - new) * update * (one - update)
+            d[2, j], d[3, j] = dn, dn * reset
         for gate in range(3):
             of_c = gate + gate // 2  # of the third gate: dn for a, dn r for c
             for j in range(n):
@@ -277,7 +256,7 @@ def _row_step_gradient(grad, row, t, s, cells, before, later, r, dh, start, d, d
                 dc[s, row, t, gate * u + at + j] = d[of_c, j]
                 row_dc[r, gate * u + at + j] = d[of_c, j]
         for j in range(TILE):
-            later[r, v, j] = dh[j] * cell[1, j]
+            later[v, r, j] = dh[j] * cell[1, j]
 
 
 @compiled
@@ -286,8 +265,13 @@ def _steps_gradient(grad, W, length, before, cells, da, dc):
     G, tiles = len(W), cells.shape[3]
     group = B // G
     weights, c = np.empty((tiles, 3 * u, TILE), grad.dtype), np.empty((tiles, ROWS, TILE), grad.dtype)
-    later, row_dc = np.empty((ROWS, tiles, TILE), grad.dtype), np.empty((ROWS, 3 * u), grad.dtype)
-    flat_weights, flat_c, flat_dc = weights.reshape(-1), c.reshape(-1), row_dc.reshape(-1)
+    later, row_dc = np.empty((tiles, ROWS, TILE), grad.dtype), np.empty((ROWS, 3 * u), grad.dtype)
+    flat_weights, flat_c, flat_dc, flat_later = (
+        weights.reshape(-1),
+        c.reshape(-1),
+        row_dc.reshape(-1),
+        later.reshape(-1),
+    )
     start, dh, d = np.zeros(TILE, grad.dtype), np.zeros(TILE, grad.dtype), np.empty((4, TILE), grad.dtype)
     for s in range(S):
         for g in range(G):
@@ -305,18 +289,10 @@ def _steps_gradient(grad, W, length, before, cells, da, dc):
                         if t < length[row]:
                             _row_step_gradient(grad, row, t, s, cells, before, later, r, dh, start, d, da, dc, row_dc)
                             continue
-                        later[r] = 0
+                        later[:, r] = 0
                         for i in range(3 * u):
                             da[row, t, s, i] = dc[s, row, t, i] = row_dc[r, i] = 0
                     if t < longest:
                         product(flat_dc, 3 * u, flat_weights, tiles, flat_c)  # through W
-                        _hand_back(c, later, len(rows))
-
-
-@inlined
-def _hand_back(c, later, rows):
-    """later [ROWS, tiles, TILE] += c [tiles, ROWS, TILE]."""
-    for r in range(rows):
-        for v in range(len(c)):
-            for j in range(TILE):
-                later[r, v, j] += c[v, r, j]
+                        for i in range(len(flat_c)):
+                            flat_later[i] += flat_c[i]

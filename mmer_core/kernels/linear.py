@@ -64,5 +64,5 @@ class _Linear(torch.autograd.Function):
 def linear_where_needed(
     x: Float[Tensor, "B T D"], length: Int[Tensor, " B"] | None, W: Float[Tensor, "n D"], b: Float[Tensor, " n"]
 ) -> Float[Tensor, "B T n"]:
-    """x W^T + b. Needed are: with lengths the steps within them (what others get means nothing), else those not zero."""
+    """x W^T + b. Needed are the steps within the lengths (what others get means nothing), or else those not zero."""
     return _Linear.apply(x, length, W, b)[0]
