@@ -63,7 +63,7 @@ def test_a_synthetic_corpus_of_the_same_form(corpus):
     assert corpus.synthetic and "synthetic" in corpus.title
     assert len(corpus) == 700 and len(set(corpus.ids)) == 700 and corpus.ids[1] == "demo/0001"
     counts = np.bincount(corpus.label)
-    share = np.array([e.count for e in EMOTIONS.values()])
+    share = np.array([e.utterances for e in EMOTIONS.values()])
     assert share.sum() == 7487 and corpus.classes == list(EMOTIONS)
     assert np.abs(counts - 700 * share / 7487).max() < 1
     for name in NAMES:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,7 +38,7 @@ def _encode(text: str, encoding: str) -> bytes:
 class _AllowList(pickle.Unpickler):
     """Builds dict, str, int and numpy whole numbers; whatever else a pickle asks for is refused, never imported."""
 
-    allowed = {  # noqa: RUF012
+    allowed: ClassVar[dict[tuple[str, str], Callable[..., object]]] = {
         **{(m, "scalar"): _scalar for m in ("numpy.core.multiarray", "numpy._core.multiarray")},
         ("numpy", "dtype"): _Type,
         ("_codecs", "encode"): _encode,
