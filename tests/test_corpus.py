@@ -99,6 +99,13 @@ def test_fewer_steps_are_the_first_steps(corpus, modality, fold):
 
 
 @pytest.mark.parametrize("modality", ["text", "video", "audio"])
+@pytest.mark.parametrize("rows", [range(2, 5), (2, 3, 4), np.array([2, 3, 4], np.int32), np.array([2, 3, 4], np.uint8)])
+def test_rows_may_be_any_whole_numbers(corpus, modality, rows):
+    got = corpus.features(modality, rows, fold=1)
+    np.testing.assert_array_equal(got, corpus.features(modality, [2, 3, 4], fold=1))
+
+
+@pytest.mark.parametrize("modality", ["text", "video", "audio"])
 def test_features_are_fresh_arrays(corpus, modality):
     corpus.features(modality, [0])[:] = 99
     assert not (corpus.features(modality, [0]) == 99).all()

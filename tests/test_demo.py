@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from mmer_core import demo
-from mmer_core.corpus import MODALITIES, CorpusError
+from mmer_core.corpus import MODALITIES
 from mmer_core.demo import CUE, DECOY, EMOTIONS, FOLDS, NOTHING, SEGMENT, make_demo_corpus
+from mmer_core.errors import CorpusError, MmerError
 from mmer_core.training import Protocol, train
 from mmer_core.variant import Variant
 
@@ -189,7 +190,7 @@ def test_what_is_there_already(corpus, tmp_path):
 
 @pytest.mark.parametrize("bad", [dict(utterances=34), dict(conjunction=1.1), dict(conjunction=-0.1)])
 def test_settings_out_of_range(tmp_path, bad):
-    with pytest.raises(ValueError, match="35 or more"):
+    with pytest.raises(MmerError, match="35 or more"):
         make_demo_corpus(tmp_path / "demo", **bad)
     assert not list(tmp_path.iterdir())
 
