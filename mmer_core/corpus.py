@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from itertools import chain
@@ -30,7 +30,6 @@ FORMAT = 1
 MODALITIES = {"t": "text", "v": "video", "a": "audio"}  # the order of the study
 HOLDS = {"tokens": "text", "text": "text", "video": "video", "audio": "audio"}  # array: the modality that it holds
 PARTS = ("train", "dev", "test")
-CHUNK = 64  # utterances read at a time when a whole corpus is gone through
 
 
 class Size(NamedTuple):
@@ -290,13 +289,10 @@ def _read_folds(file: Path, numbers: Sequence[int]) -> dict[int, Fold]:
 def _check(corpus: Corpus) -> None:
     """Refuse a store whose files contradict each other."""
     path, n = corpus.path, len(corpus)
-    columns: dict[str, Sized] = {
-        **corpus.arrays,
-        **{f"length_{m}": x for m, x in corpus.lengths.items()},
-        "ids": corpus.ids,
-    }
-    if wrong := [name for name, x in columns.items() if name not in ("embedding", "audio_scale") and len(x) != n]:
-        raise CorpusError(path / "corpus.json", f"{n} utterances, as in label.npy", f"other numbers of {wrong}")
+    counts = {name: len(x) for name, x in corpus.arrays.items() if name not in ("embedding", "audio_scale")}
+    counts |= {"ids": len(corpus.ids), **{f"length_{m}": len(x) for m, x in corpus.lengths.items()}}
+    if set(counts.values()) != {n}:
+        raise CorpusError(path / "corpus.json", f"{n} utterances, as in label.npy", f"{counts}")
     check_range(path / "label.npy", "labels", corpus.label, 0, len(corpus.classes) - 1)
     for m, length in corpus.lengths.items():
         check_range(path / f"length_{m}.npy", "time steps", length, 1, getattr(corpus.sizes, m).length)

@@ -21,9 +21,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mmer_core.corpus import CHUNK, HOLDS, PARTS, Corpus, check_range, digest, load_array, open_store, write_description
+from mmer_core.corpus import HOLDS, PARTS, Corpus, check_range, digest, load_array, open_store, write_description
 from mmer_core.errors import CorpusError
 
+CHUNK = 64  # utterances read at a time when a whole corpus is gone through
 DTYPES = {"tokens": np.int32, "text": np.float32, "video": np.float32, "audio": np.float32}  # in a store
 EMPTY = {"text": "text is padding only, taken as one pad token", "audio": "audio length 0, taken as one frame"}
 BEYOND = {m: f"{m} length beyond the array, cut to it" for m in ("audio", "video", "text")}

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmer_core.corpus import CHUNK, PARTS, Corpus, check_range, load_array
+from mmer_core.corpus import PARTS, Corpus, check_range, load_array
 from mmer_core.errors import CorpusError
 from mmer_core.formats.dictionary import read_dictionary
-from mmer_core.store import DTYPES, Source, Utterance, write_store
+from mmer_core.store import CHUNK, DTYPES, Source, Utterance, write_store
 
 FILES = {  # kind: name of its files, number of axes, dtype
     "label": ("label", 1, "iu"),
