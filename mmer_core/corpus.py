@@ -157,7 +157,6 @@ class Corpus:
         """What is in the corpus, as tables: "classes", "folds", "lengths" (time steps) and "text"."""
         counts = np.bincount(self.label, minlength=len(self.classes))
         classes = pd.DataFrame({"class": self.classes, "utterances": counts, "share": counts / counts.sum()})
-        columns = ["fold", *PARTS, "no video"]
         folds = [(k, *map(len, fold), self.dropped[k]) for k, fold in self.folds.items()]
         rows = []
         for m, n in self.lengths.items():
@@ -166,8 +165,8 @@ class Corpus:
             rows.append({"modality": m, "features": dim, "steps": full, **q})
             rows[-1]["share of padding"] = 1 - n.mean() / full
             rows[-1]["utterances that fill it"] = int((n == full).sum())
-        tables = {"classes": classes, "folds": pd.DataFrame(folds, columns=columns), "lengths": pd.DataFrame(rows)}
-        return tables | {"text": self._text_report()}
+        fold_table = pd.DataFrame(folds, columns=["fold", *PARTS, "no video"])
+        return {"classes": classes, "folds": fold_table, "lengths": pd.DataFrame(rows), "text": self._text_report()}
 
     def _text_report(self) -> pd.DataFrame:
         if "tokens" not in self.arrays:

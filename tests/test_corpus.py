@@ -26,12 +26,12 @@ def data():
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory, data):
     """The same utterances with text as tokens and as vectors."""
-    found = {}
+    opened = {}
     for text in ("tokens", "vectors"):
         folder = tmp_path_factory.mktemp(text)
         tree = write_tree(folder / "tree", data, random_splits(n=40), text)
-        found[text] = mc.open_corpus(tree, folder / "store")
-    return found
+        opened[text] = mc.open_corpus(tree, folder / "store")
+    return opened
 
 
 @pytest.fixture(params=["tokens", "vectors"])

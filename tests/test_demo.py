@@ -107,12 +107,12 @@ def test_folds_partition_and_hold_every_class(corpus, tmp_path):
 def test_two_loud_segments_within_the_utterance(corpus, name):
     shortest, longest = SEGMENT[name]
     for mask, length in zip(planted(corpus, name), corpus.lengths[name], strict=True):
-        found = segments(mask)
+        loud = segments(mask)
         assert mask.dtype == np.uint8 and not mask[length:].any()
-        assert sum(kind == CUE for kind, *_ in found) <= 1 and any(kind == DECOY for kind, *_ in found)
+        assert sum(kind == CUE for kind, *_ in loud) <= 1 and any(kind == DECOY for kind, *_ in loud)
         assert 2 * shortest <= (mask != NOTHING).sum() <= 2 * longest
-        if len(found) == 2:
-            assert all(shortest <= stop - start <= longest for _, start, stop in found)
+        if len(loud) == 2:
+            assert all(shortest <= stop - start <= longest for _, start, stop in loud)
 
 
 def test_who_has_a_cue(corpus):
