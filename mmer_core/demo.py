@@ -114,7 +114,7 @@ class _Demo(Source):
         rng = np.random.Generator(np.random.PCG64(seed))
         classes = list(EMOTIONS)
         order = rng.permutation(utterances)
-        self.label = np.repeat(np.arange(len(classes)), class_counts(utterances))[order]
+        self.label = np.repeat(np.arange(len(classes)), class_counts(utterances))[order].astype(np.int64)
         self.part = (np.arange(utterances) % FOLDS)[order]  # dealt out along the classes: every class is in every part
         words, word_pattern, self.embedding = _dictionary(rng)
         self.facts = {"name": "demo", "source": source, "synthetic": True, "classes": classes, "words": words}

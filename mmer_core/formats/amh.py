@@ -27,6 +27,8 @@ FILES = {  # kind: name of its files, number of axes, dtype
     "tokens": ("nlp_trans", 2, "iu"),
     "text": ("text", 3, "f"),
 }
+UNNAMED = "The files do not name the classes (no classes.json); they are called class 0, class 1, .."
+LEAKS = "The files name neither speakers nor dialogues, so leakage between the parts of a fold cannot be excluded."
 MOST_CLASSES = 1000  # a label beyond is a broken file, not a class
 
 
@@ -64,11 +66,7 @@ class _Tree(Source):
             yield from part.utterances(k, self.padding)
 
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
-        unnamed = "The files do not name the classes (no classes.json); they are called class 0, class 1, .."
-        leaks = (
-            "The files name neither speakers nor dialogues, so leakage between the parts of a fold cannot be excluded."
-        )
-        return [*counts, *([] if self.named else [unnamed]), *overlaps, leaks]
+        return [*counts, *([] if self.named else [UNNAMED]), *overlaps, LEAKS]
 
 
 class _Part:
