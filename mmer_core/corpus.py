@@ -1,37 +1,42 @@
 """The corpus: every utterance once, memory-mapped, and the folds as index arrays (paper section 3, "Dataset").
 
-A *store* is a folder of plain .npy files and one corpus.json. It is written once (by `formats` or `demo`), appears
+A *store* is a folder of plain .npy files and one corpus.json. It is written once (by `store.write_store`), appears
 complete or not at all, and is never changed afterwards, so that worker processes may map the same pages.
 
     label [N]   length_text, length_video, length_audio [N]   folds.npz   audio_scale.npy [folds, 2, D_audio]
     video [N, T, D]   audio [N, T, D]   tokens [N, T] + embedding [V, D], or text [N, T, D]
     planted_text, planted_video, planted_audio [N, T]: only the demo corpus (0 nothing, 1 cue, 2 decoy)
+
+A corpus may lack one or two of the modalities; then it has neither their arrays nor their lengths.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from mmer_core.errors import CorpusError
+from mmer_core.errors import CorpusError, MmerError
 
 FORMAT = 1
 MODALITIES = {"t": "text", "v": "video", "a": "audio"}  # the order of the study
+HOLDS = {"tokens": "text", "text": "text", "video": "video", "audio": "audio"}  # array: the modality that it holds
 PARTS = ("train", "dev", "test")
-FIELDS = ("name", "source", "synthetic", "classes", "fingerprint", "findings", "ids", "words")  # as in corpus.json
 
 
 class Size(NamedTuple):
-    """Time steps T and features D of one modality."""
+    """Time steps T and features D of one modality; none of either where a corpus lacks it."""
 
-    length: int
-    dim: int
+    length: int = 0
+    dim: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,25 +57,29 @@ class Fold(NamedTuple):
     test: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Corpus:
-    """An open store. Arrays of features are memory maps: nothing is read before a batch asks for it."""
+    """An open store. Arrays of features are memory maps: nothing is read before a batch asks for it.
 
-    path: Path
+    The fields above `path` are what corpus.json notes, in its order. A new one is written and read back by itself: give
+    it a default here, so that older stores open, and name its value in the reader that knows it (`Source.facts`).
+    """
+
     name: str
     source: str
     synthetic: bool
+    fingerprint: str
     classes: list[str]
     sizes: Sizes
-    fingerprint: str
+    folds: dict[int, Fold]
     findings: list[str]  # what the import has to tell, in sentences
     dropped: dict[int, int]  # by fold: utterances left out because they have no video
+    arrays: dict[str, np.ndarray]  # without label and lengths
     ids: list[str]  # one a row: where the utterance was first seen, such as "fold01/train/12"
     words: list[str] | None  # one a token id
+    path: Path
     label: np.ndarray  # [N] int64
-    lengths: dict[str, np.ndarray]  # text, video, audio: [N] int64, at least 1
-    folds: dict[int, Fold]
-    arrays: dict[str, np.ndarray]
+    lengths: dict[str, np.ndarray]  # of each modality that there is: [N] int64, at least 1
 
     def __len__(self) -> int:
         return len(self.label)
@@ -84,7 +93,32 @@ class Corpus:
         """The name for headings of figures and tables; a synthetic corpus always says what it is."""
         return f"{self.name} corpus (synthetic)" if self.synthetic else f"{self.name} corpus"
 
-    def features(self, modality: str, rows: Sequence[int], fold: int | None = None, steps: int | None = None):
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Which of "text", "video" and "audio" there are."""
+        return tuple(self.lengths)
+
+    @cached_property
+    def content(self) -> str:
+        """Hex digest of valid frames, lengths and labels: the same whatever the format, the order of rows, padding,
+        names and folds, and whether text is stored as tokens or as vectors."""
+        digests = []
+        for row in range(len(self)):
+            lengths = [self.lengths[m][row] for m in self.modalities]
+            valid = [self.features(m, [row], steps=n) for m, n in zip(self.modalities, lengths, strict=True)]
+            digests.append(digest(self.label[row], *lengths, *valid))
+        return hashlib.blake2b(repr(self.modalities).encode() + b"".join(sorted(digests)), digest_size=8).hexdigest()
+
+    def stored(self, modality: str) -> tuple[str, ...]:
+        """Names of the arrays that hold a modality: its features, or tokens and the embedding that they point into."""
+        if modality not in self.modalities:
+            raise MmerError(f"{self!r} has no {modality!r}; it has {', '.join(self.modalities)}")
+        name = next(name for name, held in HOLDS.items() if held == modality and name in self.arrays)
+        return (name, "embedding") if name == "tokens" else (name,)
+
+    def features(
+        self, modality: str, rows: Sequence[int] | np.ndarray, fold: int | None = None, steps: int | None = None
+    ) -> np.ndarray:
         """One modality of some utterances.
 
         Args:
@@ -98,9 +132,10 @@ class Corpus:
             [B, steps or T, D] float32, a fresh array.
         """
         rows = np.asarray(rows)
-        if modality == "text" and "tokens" in self.arrays:
-            return self.arrays["embedding"][self.arrays["tokens"][rows, :steps]]
-        x = self.arrays[modality][rows, :steps]
+        name, *vectors = self.stored(modality)
+        x = self.arrays[name][rows, :steps]
+        if vectors:
+            return self.arrays[vectors[0]][x]
         if modality == "audio" and fold is not None:
             mean, std = self.arrays["audio_scale"][list(self.folds).index(fold)]
             x -= mean
@@ -110,6 +145,8 @@ class Corpus:
 
     def transcript(self, row: int) -> list[str]:
         """The words on the text axis of one utterance; token numbers where the corpus has no dictionary."""
+        if "text" not in self.modalities:
+            return []
         n = self.lengths["text"][row]
         if "tokens" not in self.arrays:
             return [f"[{i}]" for i in range(n)]
@@ -120,24 +157,21 @@ class Corpus:
         """What is in the corpus, as tables: "classes", "folds", "lengths" (time steps) and "text"."""
         counts = np.bincount(self.label, minlength=len(self.classes))
         classes = pd.DataFrame({"class": self.classes, "utterances": counts, "share": counts / counts.sum()})
-        folds = pd.DataFrame(
-            [
-                {"fold": k, **{part: len(rows) for part, rows in fold._asdict().items()}, "no video": self.dropped[k]}
-                for k, fold in self.folds.items()
-            ]
-        )
+        folds = [(k, *map(len, fold), self.dropped[k]) for k, fold in self.folds.items()]
         rows = []
         for m, n in self.lengths.items():
-            full = getattr(self.sizes, m).length
+            full, dim = getattr(self.sizes, m)
             q = dict(zip(("5%", "median", "95%"), np.quantile(n, [0.05, 0.5, 0.95]), strict=True))
-            rows.append({"modality": m, "features": getattr(self.sizes, m).dim, "steps": full, **q})
+            rows.append({"modality": m, "features": dim, "steps": full, **q})
             rows[-1]["share of padding"] = 1 - n.mean() / full
             rows[-1]["utterances that fill it"] = int((n == full).sum())
-        return {"classes": classes, "folds": folds, "lengths": pd.DataFrame(rows), "text": self._text_report()}
+        fold_table = pd.DataFrame(folds, columns=["fold", *PARTS, "no video"])
+        return {"classes": classes, "folds": fold_table, "lengths": pd.DataFrame(rows), "text": self._text_report()}
 
     def _text_report(self) -> pd.DataFrame:
         if "tokens" not in self.arrays:
-            return pd.DataFrame([{"what": "text is stored as vectors, without token ids", "value": len(self)}])
+            kept = "stored as vectors, without token ids" if "text" in self.modalities else "not in this corpus"
+            return pd.DataFrame([{"what": f"text is {kept}", "value": len(self)}])
         counts, has_vector = self.token_counts()
         rows = {
             "words in the embedding": len(counts),
@@ -151,55 +185,48 @@ class Corpus:
     def token_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """How often each word of the embedding [V] stands in the corpus, and whether its vector is not zero [V]."""
         if "tokens" not in self.arrays:
-            raise ValueError(f"{self!r} holds text as vectors, without token ids")
+            raise MmerError(f"{self!r} holds no text as token ids")
         valid = np.arange(self.sizes.text.length) < self.lengths["text"][:, None]
         counts = np.bincount(np.asarray(self.arrays["tokens"])[valid], minlength=len(self.arrays["embedding"]))
         return counts, np.abs(self.arrays["embedding"]).sum(1) > 0
+
+
+_NOTED = [f for f in fields(Corpus) if f.name not in ("path", "label", "lengths")]  # what corpus.json holds
 
 
 def open_store(path: str | Path) -> Corpus:
     """Open a store in place. Reads the small arrays and maps the large ones.
 
     Raises:
-        CorpusError: if the folder is no store, or a file is missing, truncated, or of another shape than noted.
+        CorpusError: if the folder is no store, or a file is missing, truncated, or contradicts what is noted.
     """
     path = Path(path).resolve()
-    manifest_file = path / "corpus.json"
-    try:
-        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-        version = manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CorpusError(manifest_file, "the description of a store", f"{type(error).__name__}: {error}") from None
-    if version != FORMAT:
-        raise CorpusError(manifest_file, f"store format {FORMAT}", f"format {version}; import the corpus again")
-    if missing := {*FIELDS, "sizes", "arrays", "folds", "dropped"} - manifest.keys():
-        raise CorpusError(manifest_file, "the description of a store", f"one without {', '.join(sorted(missing))}")
+    noted = _read_description(path / "corpus.json")
     arrays = {}
-    for name, noted in manifest["arrays"].items():
+    for name, (shape, dtype) in noted["arrays"].items():
         array = load_array(path / f"{name}.npy")
-        if [list(array.shape), str(array.dtype)] != noted:
-            raise CorpusError(path / f"{name}.npy", f"{noted[1]} {noted[0]}", f"{array.dtype} {list(array.shape)}")
-        arrays[name] = array
-    if "embedding" in arrays:
-        arrays["embedding"] = np.asarray(arrays["embedding"])
-    folds = {}
-    try:
-        with open(path / "folds.npz", "rb") as f, np.load(f, allow_pickle=False) as z:
-            for k in manifest["folds"]:
-                folds[k] = Fold(*(z[f"{k}_{part}"] for part in PARTS))
-    except Exception as error:  # zipfile and numpy have many
-        raise CorpusError(path / "folds.npz", "the rows of each fold", f"{type(error).__name__}: {error}") from None
-    sizes = {m: Size(*manifest["sizes"][m]) for m in MODALITIES.values()}
-    return Corpus(
-        path=path,
-        sizes=Sizes(**sizes, classes=len(manifest["classes"])),
-        label=np.asarray(arrays.pop("label")),
-        lengths={m: np.asarray(arrays.pop(f"length_{m}")) for m in MODALITIES.values()},
-        folds=folds,
-        dropped={int(k): n for k, n in manifest["dropped"].items()},
-        arrays=arrays,
-        **{k: manifest[k] for k in FIELDS},
-    )
+        if [list(array.shape), str(array.dtype)] != [shape, dtype]:
+            raise CorpusError(path / f"{name}.npy", f"{dtype} {shape}", f"{array.dtype} {list(array.shape)}")
+        small = name in ("label", "embedding") or name.startswith("length_")
+        arrays[name] = np.asarray(array) if small else array
+    label, sizes = arrays.pop("label"), sizes_of(arrays)
+    if noted["sizes"] != {m: list(size) for m, size in sizes.items()}:
+        raise CorpusError(path / "corpus.json", f"the sizes of the arrays, {sizes}", f"{noted['sizes']}")
+    noted |= {
+        "sizes": Sizes(**{m: sizes.get(m, Size()) for m in MODALITIES.values()}, classes=len(noted["classes"])),
+        "folds": _read_folds(path / "folds.npz", noted["folds"]),
+        "dropped": {int(k): n for k, n in noted["dropped"].items()},
+        "arrays": arrays,
+    }
+    corpus = Corpus(**noted, path=path, label=label, lengths={m: arrays.pop(f"length_{m}") for m in sizes})
+    _check(corpus)
+    return corpus
+
+
+def sizes_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Size]:
+    """The size of each modality that there is, as the shapes of the arrays say."""
+    vectors = {name: "embedding" if name == "tokens" else name for name in HOLDS if name in arrays}
+    return {HOLDS[name]: Size(arrays[name].shape[1], arrays[v].shape[-1]) for name, v in vectors.items()}
 
 
 def load_array(file: Path) -> np.ndarray:
@@ -210,3 +237,63 @@ def load_array(file: Path) -> np.ndarray:
         return np.lib.format.open_memmap(file, mode="r")  # unlike np.load, never reads a zip or a pickle
     except Exception as error:  # a broken header may raise anything
         raise CorpusError(file, "a whole .npy array of numbers", f"{type(error).__name__}: {error}") from None
+
+
+def check_range(file: object, what: str, x: np.ndarray, low: int, high: int, which: str = "") -> None:
+    """CorpusError unless all numbers of an array are in low..high."""
+    if x.size and not low <= x.min() <= x.max() <= high:
+        raise CorpusError(file, f"{what} in {low}..{high}{which}", f"{x.min()}..{x.max()}")
+
+
+def digest(*arrays: np.ndarray) -> bytes:
+    """A fingerprint of some arrays (16 bytes): the same numbers of the same types give the same digest everywhere."""
+    h = hashlib.blake2b(digest_size=16)
+    for a in arrays:
+        h.update(np.ascontiguousarray(a).data)
+    return h.digest()
+
+
+def write_description(folder: Path, noted: Mapping[str, Any]) -> None:
+    """Write corpus.json: the arrays that are in the folder, and what else is to be noted, in the order of `Corpus`."""
+    arrays = {file.stem: load_array(file) for file in sorted(folder.glob("*.npy"))}
+    shapes = {name: [x.shape, str(x.dtype)] for name, x in arrays.items()}
+    noted = {**noted, "sizes": sizes_of(arrays), "arrays": shapes}
+    if unknown := noted.keys() - {f.name for f in _NOTED}:
+        raise TypeError(f"corpus.json notes fields of Corpus; it has none for {unknown}")
+    description = {"format": FORMAT, **{f.name: noted[f.name] for f in _NOTED if f.name in noted}}
+    (folder / "corpus.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+def _read_description(file: Path) -> dict:
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        version = description["format"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorpusError(file, "the description of a store", f"{type(error).__name__}: {error}") from None
+    if version != FORMAT:
+        raise CorpusError(file, f"store format {FORMAT}", f"format {version}; import the corpus again")
+    if missing := {f.name for f in _NOTED if f.default is MISSING} - description.keys():
+        raise CorpusError(file, "the description of a store", f"one without {', '.join(sorted(missing))}")
+    return {f.name: description[f.name] for f in _NOTED if f.name in description}
+
+
+def _read_folds(file: Path, numbers: Sequence[int]) -> dict[int, Fold]:
+    try:
+        with open(file, "rb") as f, np.load(f, allow_pickle=False) as z:
+            return {k: Fold(*(z[f"{k}_{part}"] for part in PARTS)) for k in numbers}
+    except Exception as error:  # zipfile and numpy have many
+        raise CorpusError(file, "the rows of each fold", f"{type(error).__name__}: {error}") from None
+
+
+def _check(corpus: Corpus) -> None:
+    """Refuse a store whose files contradict each other."""
+    path, n = corpus.path, len(corpus)
+    counts = {name: len(x) for name, x in corpus.arrays.items() if name not in ("embedding", "audio_scale")}
+    counts |= {"ids": len(corpus.ids), **{f"length_{m}": len(x) for m, x in corpus.lengths.items()}}
+    if set(counts.values()) != {n}:
+        raise CorpusError(path / "corpus.json", f"{n} utterances, as in label.npy", f"{counts}")
+    check_range(path / "label.npy", "labels", corpus.label, 0, len(corpus.classes) - 1)
+    for m, length in corpus.lengths.items():
+        check_range(path / f"length_{m}.npy", "time steps", length, 1, getattr(corpus.sizes, m).length)
+    for rows in chain(*corpus.folds.values()):
+        check_range(path / "folds.npz", "rows", rows, 0, n - 1)

@@ -17,15 +17,16 @@ all three show everything: tri > bi > uni. `conjunction` says what share of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import hadamard
 
-from mmer_core.corpus import MODALITIES, Corpus, Fold, Size, open_store
-from mmer_core.errors import CorpusError
-from mmer_core.store import digest, finish_store, new_store
+from mmer_core.corpus import MODALITIES, Corpus, Size, digest, open_store
+from mmer_core.errors import CorpusError, MmerError
+from mmer_core.store import Source, Utterance, write_store
 
 SCHEME = 2  # counts changes of what is generated: part of the name of the source
 FOLDS = 5
@@ -35,7 +36,7 @@ NOTHING, CUE, DECOY = 0, 1, 2  # what planted_text, planted_video and planted_au
 class Emotion(NamedTuple):
     """How one class shows."""
 
-    count: int  # utterances in IEMOCAP: the demo has the same shares
+    utterances: int  # in IEMOCAP: the demo has the same shares
     own: str  # the modality that shows it by one cue
     row: int  # the cell of the table of conjunctions
     column: int
@@ -88,11 +89,11 @@ def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, con
         conjunction: share of the utterances whose class only two modalities together tell, 0 to 1.
 
     Raises:
-        ValueError: for settings out of range.
+        MmerError: for settings out of range.
         CorpusError: if something else is at `path`: no store, another source, or other settings.
     """
     if utterances < FOLDS * len(EMOTIONS) or not 0 <= conjunction <= 1:
-        raise ValueError(f"utterances are 35 or more, conjunction is a share; got {utterances!r} and {conjunction!r}")
+        raise MmerError(f"utterances are 35 or more, conjunction is a share; got {utterances!r} and {conjunction!r}")
     path = Path(path).resolve()
     source = f"demo scheme={SCHEME} utterances={utterances} seed={seed} conjunction={float(conjunction)}"
     if path.exists():
@@ -100,49 +101,59 @@ def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, con
         if corpus.source != source:
             raise CorpusError(path, f"a free place or the store of {source!r}", f"the store of {corpus.source!r}")
         return corpus
-    rng = np.random.Generator(np.random.PCG64(seed))
-    classes = list(EMOTIONS)
-    order = rng.permutation(utterances)
-    label = np.repeat(np.arange(len(classes)), class_counts(utterances))[order]
-    part = (np.arange(utterances) % FOLDS)[order]  # dealt out along the classes: every class is in every part
-    words, word_pattern, embedding = _dictionary(rng)
-    arrays = {"label": label.astype(np.int64), "embedding": embedding}
-    pair = rng.permutation(utterances) < round(conjunction * utterances)
-    silent = np.where(pair, rng.integers(3, size=utterances), -1)  # the modality that a pair leaves out
-    for m, name in enumerate(MODALITIES.values()):
-        cues = [cue_pattern(name, classes[c], p) for c, p in zip(label, pair, strict=True)]
-        cues = [None if s == m else cue for s, cue in zip(silent, cues, strict=True)]
-        length, planted, pattern = _plant(rng, name, cues)
-        arrays |= {f"length_{name}": length, f"planted_{name}": planted}
-        if name == "text":
-            arrays["tokens"] = _transcribe(rng, length, pattern, word_pattern)
-        else:
-            arrays[name] = _record(rng, name, length, pattern)
-    with new_store(path) as folder:
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
-        text = arrays["embedding"][arrays["tokens"]]
-        finish_store(
-            folder,
-            [digest(arrays["label"][i], text[i], arrays["video"][i], arrays["audio"][i]) for i in range(utterances)],
-            _folds(part),
-            name="demo",
-            source=source,
-            synthetic=True,
-            classes=classes,
-            ids=[f"demo/{i:04d}" for i in range(utterances)],
-            words=words,
-            findings=[
-                "This corpus is synthetic: its numbers say nothing about people.",
-                f"{conjunction:.0%} of the utterances show their class only by the conjunction of two modalities.",
-            ],
-        )
-    return open_store(path)
+    return write_store(_Demo(source, utterances, seed, conjunction), path)
+
+
+class _Demo(Source):
+    """The demo corpus, drawn when it is made."""
+
+    folds = range(1, FOLDS + 1)
+    embedding: np.ndarray
+
+    def __init__(self, source: str, utterances: int, seed: int, conjunction: float):
+        rng = np.random.Generator(np.random.PCG64(seed))
+        classes = list(EMOTIONS)
+        order = rng.permutation(utterances)
+        self.label = np.repeat(np.arange(len(classes)), class_counts(utterances))[order].astype(np.int64)
+        self.part = (np.arange(utterances) % FOLDS)[order]  # dealt out along the classes: every class is in every part
+        words, word_pattern, self.embedding = _dictionary(rng)
+        self.facts = {"name": "demo", "source": source, "synthetic": True, "classes": classes, "words": words}
+        self.conjunction = conjunction
+        pair = rng.permutation(utterances) < round(conjunction * utterances)
+        silent = np.where(pair, rng.integers(3, size=utterances), -1)  # the modality that a pair leaves out
+        self.arrays, self.lengths = {}, {}
+        for m, name in enumerate(MODALITIES.values()):
+            cues = [cue_pattern(name, classes[c], p) for c, p in zip(self.label, pair, strict=True)]
+            cues = [None if s == m else cue for s, cue in zip(silent, cues, strict=True)]
+            self.lengths[name], self.arrays[f"planted_{name}"], pattern = _plant(rng, name, cues)
+            if name == "text":
+                self.arrays["tokens"] = _transcribe(rng, self.lengths[name], pattern, word_pattern)
+            else:
+                self.arrays[name] = _record(rng, name, self.lengths[name], pattern)
+
+    def utterances(self) -> Iterator[Utterance]:
+        """Part k is the test part of fold k + 1; the next one is dev, the other three are train."""
+        names = ("test", "dev", "train", "train", "train")
+        for i, (label, part) in enumerate(zip(self.label, self.part, strict=True)):
+            places = [(k, names[(part - k + 1) % FOLDS]) for k in self.folds]
+            lengths = {m: int(n[i]) for m, n in self.lengths.items()}
+            yield Utterance(f"demo/{i:04d}", places, label, lengths, {name: x[i] for name, x in self.arrays.items()})
+
+    def digests(self, rows: list[bytes]) -> list[bytes]:
+        """An older recipe, which ledgers know: without lengths, and the words of an utterance as vectors."""
+        text, video, audio = self.embedding[self.arrays["tokens"]], self.arrays["video"], self.arrays["audio"]
+        return [digest(*one) for one in zip(self.label, text, video, audio, strict=True)]
+
+    def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
+        return [
+            "This corpus is synthetic: its numbers say nothing about people.",
+            f"{self.conjunction:.0%} of the utterances show their class only by the conjunction of two modalities.",
+        ]
 
 
 def class_counts(utterances: int) -> np.ndarray:
     """Utterances of each class: the shares of IEMOCAP, rounded so that they add up, and at least one for each fold."""
-    share = np.array([e.count for e in EMOTIONS.values()], float)
+    share = np.array([e.utterances for e in EMOTIONS.values()], float)
     counts = np.maximum(share / share.sum() * utterances, FOLDS)
     exact, counts = counts, np.floor(counts).astype(int)
     while (missing := utterances - counts.sum()) != 0:
@@ -230,16 +241,3 @@ def _transcribe(
 def _exact(x: np.ndarray) -> np.ndarray:
     """Rounded to 1/256, so that the last bit of a machine's arithmetic does not show."""
     return (np.round(x * 256) / 256 + 0.0).astype(np.float32)  # + 0.0: no negative zeros
-
-
-def _folds(part: np.ndarray) -> dict[int, Fold]:
-    """Part k is the test part of fold k; the next one is dev, the other three are train."""
-    parts = [np.flatnonzero(part == k) for k in range(FOLDS)]
-    return {
-        k + 1: Fold(
-            train=np.sort(np.concatenate([parts[(k + j) % FOLDS] for j in (2, 3, 4)])),
-            dev=parts[(k + 1) % FOLDS],
-            test=parts[k],
-        )
-        for k in range(FOLDS)
-    }

@@ -67,15 +67,15 @@ def rewrite(file: Path, change):
 
 def expected_lengths(data):
     """The lengths a reader has to find, counted one utterance at a time."""
-    found = {"text": [], "video": [], "audio": []}
+    lengths = {"text": [], "video": [], "audio": []}
     for i in range(len(data["label"])):
         tokens = data["nlp_trans"][i].tolist()
         while tokens and tokens[-1] == 0:
             tokens.pop()
-        found["text"].append(max(1, len(tokens)))
-        found["video"].append(min(data["video_seqN"][i], data["video"].shape[1]))
-        found["audio"].append(max(1, min(data["audio_seqN"][i], data["audio_mfcc"].shape[1])))
-    return found
+        lengths["text"].append(max(1, len(tokens)))
+        lengths["video"].append(min(data["video_seqN"][i], data["video"].shape[1]))
+        lengths["audio"].append(max(1, min(data["audio_seqN"][i], data["audio_mfcc"].shape[1])))
+    return lengths
 
 
 def assert_same_content(corpus, data, splits):

@@ -21,9 +21,9 @@ from textbook import like
 from torch.nn import functional as F
 
 import mmer_core as mc
-from mmer_core.corpus import Fold, Size, Sizes, open_store
+from mmer_core.corpus import Size, Sizes, open_store
 from mmer_core.running import KEEP_MEMORY
-from mmer_core.store import finish_store, new_store
+from mmer_core.store import PARTS, finish_store, new_store
 from mmer_core.training import feed
 
 SIZES = {
@@ -112,15 +112,17 @@ def large_store(folder, utterances=7487, filled=320):
         thirds = np.array_split(np.arange(utterances), [int(0.6 * utterances), int(0.8 * utterances)])
         finish_store(
             scratch,
-            [i.to_bytes(16, "little") for i in range(utterances)],
-            {k: Fold(*thirds) for k in range(1, 6)},
-            name="sizes",
-            source="random numbers",
-            synthetic=True,
-            classes=list("abcdefg"),
-            ids=[f"fold01/train/{i}" for i in range(utterances)],
-            words=None,
-            findings=[],
+            digests=[i.to_bytes(16, "little") for i in range(utterances)],
+            places={(k, part): rows for k in range(1, 6) for part, rows in zip(PARTS, thirds, strict=True)},
+            facts={
+                "name": "sizes",
+                "source": "random numbers",
+                "synthetic": True,
+                "classes": list("abcdefg"),
+                "ids": [f"fold01/train/{i}" for i in range(utterances)],
+                "words": None,
+                "findings": [],
+            },
         )
 
 

@@ -26,12 +26,12 @@ def data():
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory, data):
     """The same utterances with text as tokens and as vectors."""
-    found = {}
+    opened = {}
     for text in ("tokens", "vectors"):
         folder = tmp_path_factory.mktemp(text)
         tree = write_tree(folder / "tree", data, random_splits(n=40), text)
-        found[text] = mc.open_corpus(tree, folder / "store")
-    return found
+        opened[text] = mc.open_corpus(tree, folder / "store")
+    return opened
 
 
 @pytest.fixture(params=["tokens", "vectors"])
@@ -96,6 +96,13 @@ def test_fewer_steps_are_the_first_steps(corpus, modality, fold):
     whole = corpus.features(modality, [5, 1], fold=fold)
     assert whole.shape == (2, *getattr(corpus.sizes, modality))
     np.testing.assert_array_equal(corpus.features(modality, [5, 1], fold=fold, steps=2), whole[:, :2])
+
+
+@pytest.mark.parametrize("modality", ["text", "video", "audio"])
+@pytest.mark.parametrize("rows", [range(2, 5), (2, 3, 4), np.array([2, 3, 4], np.int32), np.array([2, 3, 4], np.uint8)])
+def test_rows_may_be_any_whole_numbers(corpus, modality, rows):
+    got = corpus.features(modality, rows, fold=1)
+    np.testing.assert_array_equal(got, corpus.features(modality, [2, 3, 4], fold=1))
 
 
 @pytest.mark.parametrize("modality", ["text", "video", "audio"])

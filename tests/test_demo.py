@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from mmer_core import demo
-from mmer_core.corpus import MODALITIES, CorpusError
+from mmer_core.corpus import MODALITIES
 from mmer_core.demo import CUE, DECOY, EMOTIONS, FOLDS, NOTHING, SEGMENT, make_demo_corpus
+from mmer_core.errors import CorpusError, MmerError
 from mmer_core.training import Protocol, train
 from mmer_core.variant import Variant
 
@@ -63,7 +64,7 @@ def test_a_synthetic_corpus_of_the_same_form(corpus):
     assert corpus.synthetic and "synthetic" in corpus.title
     assert len(corpus) == 700 and len(set(corpus.ids)) == 700 and corpus.ids[1] == "demo/0001"
     counts = np.bincount(corpus.label)
-    share = np.array([e.count for e in EMOTIONS.values()])
+    share = np.array([e.utterances for e in EMOTIONS.values()])
     assert share.sum() == 7487 and corpus.classes == list(EMOTIONS)
     assert np.abs(counts - 700 * share / 7487).max() < 1
     for name in NAMES:
@@ -106,12 +107,12 @@ def test_folds_partition_and_hold_every_class(corpus, tmp_path):
 def test_two_loud_segments_within_the_utterance(corpus, name):
     shortest, longest = SEGMENT[name]
     for mask, length in zip(planted(corpus, name), corpus.lengths[name], strict=True):
-        found = segments(mask)
+        loud = segments(mask)
         assert mask.dtype == np.uint8 and not mask[length:].any()
-        assert sum(kind == CUE for kind, *_ in found) <= 1 and any(kind == DECOY for kind, *_ in found)
+        assert sum(kind == CUE for kind, *_ in loud) <= 1 and any(kind == DECOY for kind, *_ in loud)
         assert 2 * shortest <= (mask != NOTHING).sum() <= 2 * longest
-        if len(found) == 2:
-            assert all(shortest <= stop - start <= longest for _, start, stop in found)
+        if len(loud) == 2:
+            assert all(shortest <= stop - start <= longest for _, start, stop in loud)
 
 
 def test_who_has_a_cue(corpus):
@@ -189,7 +190,7 @@ def test_what_is_there_already(corpus, tmp_path):
 
 @pytest.mark.parametrize("bad", [dict(utterances=34), dict(conjunction=1.1), dict(conjunction=-0.1)])
 def test_settings_out_of_range(tmp_path, bad):
-    with pytest.raises(ValueError, match="35 or more"):
+    with pytest.raises(MmerError, match="35 or more"):
         make_demo_corpus(tmp_path / "demo", **bad)
     assert not list(tmp_path.iterdir())
 

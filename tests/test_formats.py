@@ -15,7 +15,7 @@ import pytest
 from amh import IEMOCAP, SMALL, assert_same_content, random_data, random_splits, rewrite, write_tree
 
 import mmer_core as mc
-from mmer_core.formats import amh as reader
+from mmer_core import store as writer
 from mmer_core.formats import dictionary
 from mmer_core.formats.dictionary import read_dictionary
 
@@ -484,7 +484,7 @@ def test_an_import_that_is_interrupted_leaves_nothing(tmp_path, tree, monkeypatc
         raise error
 
     with monkeypatch.context() as patch, pytest.raises(error):
-        patch.setattr(reader, where, interrupt)
+        patch.setattr(writer, where, interrupt)
         mc.open_corpus(tree, tmp_path / "stores" / "a")
     assert not list((tmp_path / "stores").iterdir())
     assert len(mc.open_corpus(tree, tmp_path / "stores" / "a")) == 20
@@ -504,9 +504,9 @@ def test_of_two_imports_at_once_the_first_one_wins(tmp_path, tree, monkeypatch):
     def finish(*args, **kwargs):
         monkeypatch.undo()
         mc.open_corpus(tree, tmp_path / "stores" / "a")
-        reader.finish_store(*args, **kwargs)
+        writer.finish_store(*args, **kwargs)
 
-    monkeypatch.setattr(reader, "finish_store", finish)
+    monkeypatch.setattr(writer, "finish_store", finish)
     with pytest.raises(mc.CorpusError, match="stores/a"):
         mc.open_corpus(tree, tmp_path / "stores" / "a")
     assert [p.name for p in (tmp_path / "stores").iterdir()] == ["a"]

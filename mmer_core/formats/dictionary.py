@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,19 +34,21 @@ def _encode(text: str, encoding: str) -> bytes:
     return str(text).encode("latin1" if encoding == "latin1" else "ascii")
 
 
+_ALLOWED: dict[tuple[str, str], Callable] = {
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,
+}
+
+
 class _AllowList(pickle.Unpickler):
     """Builds dict, str, int and numpy whole numbers; whatever else a pickle asks for is refused, never imported."""
 
-    allowed = {  # noqa: RUF012
-        **{(m, "scalar"): _scalar for m in ("numpy.core.multiarray", "numpy._core.multiarray")},
-        ("numpy", "dtype"): _Type,
-        ("_codecs", "encode"): _encode,
-    }
-
     def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self.allowed:
+        if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name}")
-        allowed = self.allowed[module, name]
+        allowed = _ALLOWED[module, name]
         return lambda *given: allowed(*given)  # a fresh one: a pickle may set attributes on it
 
 
