@@ -1,7 +1,5 @@
 """python -m mmer_core: the study without notebooks, for a terminal or a cluster."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -10,8 +10,6 @@ complete or not at all, and is never changed afterwards, so that worker processe
 A corpus may lack one or two of the modalities; then it has neither their arrays nor their lengths.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

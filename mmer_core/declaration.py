@@ -1,7 +1,5 @@
 """The declaration: all that is decided before the runs, checked in one place wherever it was said. Needs no torch."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -59,7 +57,7 @@ class Declaration:
             if getattr(self, setting) == ():
                 raise MmerError(f"a study needs {setting}")
 
-    def changed(self, **settings: object) -> Declaration:
+    def changed(self, **settings: object) -> "Declaration":
         """The same with other settings."""
         _refuse_unknown("", settings, list(_SETTINGS))
         return replace(self, **settings)  # type: ignore[arg-type]  # checked when it is made

@@ -15,8 +15,6 @@ So each modality shows some utterances alone, each pair shows those of both and 
 all three show everything: tri > bi > uni. `conjunction` says what share of the utterances needs the conjunction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The errors that a user can mend. Whatever else is raised is a fault of this package and shows its traceback."""
 
-from __future__ import annotations
-
 
 class MmerError(ValueError):
     """Something given to this package is not what it should be: the message says what, and what was expected."""

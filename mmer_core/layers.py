@@ -4,8 +4,6 @@ Shapes: B utterances, T time steps, Q queries, K keys, H heads, d model width (1
 time is in `kernels`, an operation a file, with its maths and its gradient.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@
     weights.safetensors  of the best epoch, under the published names
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import json
@@ -19,7 +17,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError
@@ -28,11 +25,9 @@ from safetensors.numpy import load_file, save_file
 from mmer_core.corpus import Corpus
 from mmer_core.errors import CorpusError
 from mmer_core.metrics import confusion, scores
+from mmer_core.protocol import Protocol
+from mmer_core.training import Trained
 from mmer_core.variant import Variant
-
-if TYPE_CHECKING:
-    from mmer_core.protocol import Protocol
-    from mmer_core.training import Trained
 
 
 @dataclass(frozen=True)

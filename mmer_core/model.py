@@ -4,8 +4,6 @@ Rajan, Brutti, Cavallaro: "Is cross-attention preferable to self-attention for m
 ICASSP 2022, arXiv:2202.09263. The method section of the paper is `FusionModel.forward`, step by step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Where things lie: one root folder with data/ (studies, stores, ledgers) and figures/ in it."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How a run is trained: the protocol of the paper (section 3, "Experimental setup"), with its numbers as defaults."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 from mmer_core.errors import MmerError

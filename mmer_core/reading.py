@@ -1,7 +1,5 @@
 """What the finished runs of a study say: tidy frames, and comparisons that know whether they were declared."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How missing runs are trained and filed: in processes, one core each, or stacked on a device; and the progress bar."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import time

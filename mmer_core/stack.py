@@ -4,8 +4,6 @@ Each run keeps its own weights, order of batches, dropout, optimiser, schedule a
 `training.train` makes of it alone; one that has stopped leaves the stack. R runs, B utterances.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ A reader of other people's files is a `Source`: it tells what is known of the co
 seen before is written at once, so that no corpus has to fit into memory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The study: corpus, variants, folds, seeds and protocol declared before the runs; it trains what is missing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
@@ -22,7 +20,7 @@ from mmer_core.running import in_processes, in_stacks, progress_bar
 from mmer_core.variant import Variant
 
 
-def open_study(path: str | Path | None = None, **changes: object) -> Study:
+def open_study(path: str | Path | None = None, **changes: object) -> "Study":
     """Open the study that a file declares (see data/study.toml for what can be said there).
 
     Args:
@@ -73,7 +71,7 @@ class Study(Reader):
         super().__init__(corpus, Declaration().changed(corpus=corpus.path, ledger=ledger, **runs, **verdicts))
 
     @classmethod
-    def from_declaration(cls, corpus: Corpus, declaration: Declaration, ledger: Ledger | None = None) -> Study:
+    def from_declaration(cls, corpus: Corpus, declaration: Declaration, ledger: Ledger | None = None) -> "Study":
         """The study of a whole declaration, with a ledger that may be open already."""
         study = cls.__new__(cls)
         Reader.__init__(study, corpus, declaration, ledger)
@@ -85,18 +83,18 @@ class Study(Reader):
         what = f"{len(self.variants)} variants on the {self.corpus.title}{protocol}"
         return f"<study of {what}: {len(self.runs) - len(self.missing())} of {len(self.runs)} runs done>"
 
-    def select(self, *patterns: str) -> Study:
+    def select(self, *patterns: str) -> "Study":
         """The same study with only those variants whose names match a pattern, such as "cross_*"."""
         names = [name for name in self.variants if any(fnmatchcase(name, p) for p in patterns)]
         if not names:
             raise MmerError(f"no variant of this study matches {patterns}; it has {', '.join(self.variants)}")
         return self.with_variants(names)
 
-    def with_variants(self, variants: Iterable[Variant | str]) -> Study:
+    def with_variants(self, variants: Iterable[Variant | str]) -> "Study":
         """The same study with other variants; all else that was declared stays, comparisons too."""
         return Study.from_declaration(self.corpus, self.declaration.changed(variants=variants), self.ledger)
 
-    def run(self, executor=None, progress: bool = True, device: str | None = None) -> Study:
+    def run(self, executor=None, progress: bool = True, device: str | None = None) -> "Study":
         """Train what is missing, and return the study.
 
         Each run is filed as soon as it is done: an interruption costs the runs in flight and no other.

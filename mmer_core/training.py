@@ -3,8 +3,6 @@
 A `RunState` is a run between its epochs; a `Trainer` carries runs through their epochs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import threading

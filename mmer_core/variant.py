@@ -1,7 +1,5 @@
 """The rows of the study: which modalities, which attention, which pooling, and which of the published defects."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import InitVar, dataclass, fields
 
@@ -100,7 +98,7 @@ class Variant:
         return name if self.slots is None else f"{name}_{self.slots[0]}x{self.slots[1]}"
 
     @classmethod
-    def from_name(cls, name: str) -> Variant:
+    def from_name(cls, name: str) -> "Variant":
         """The variant of that name; MmerError if there is none."""
         attention, _, rest = name.partition("_")
         modalities, *suffixes = rest.split("_")

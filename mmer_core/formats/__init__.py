@@ -1,7 +1,5 @@
 """Reading corpora: every known format becomes a store, and every store a `Corpus`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mmer_core.corpus import Corpus, open_store

@@ -4,8 +4,6 @@ An AMH tree holds every utterance once per fold, so IEMOCAP takes 33 GB; the sto
 small files of all folds are checked first; then the large ones are read once, a few rows at a time.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
@@ -103,7 +101,7 @@ class _Part:
         if 0 in array.shape[1:]:
             raise CorpusError(self.file(kind), "at least one time step and feature", f"{list(array.shape)}")
 
-    def check_like(self, first: _Part) -> None:
+    def check_like(self, first: "_Part") -> None:
         """CorpusError unless all sizes are those of the first part."""
         if self.words != first.words:
             raise CorpusError(self.folder, f"{FILES[first.words][0]} as in {first.folder}", FILES[self.words][0])

@@ -1,7 +1,5 @@
 """dic.pkl of the AMH layout: a pickle from outside, read without executing anything in it."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from collections.abc import Callable

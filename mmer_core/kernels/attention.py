@@ -15,8 +15,6 @@ sizes, lengths and several runs; large scores; strides; that nothing of the size
 was only run on the CPU yet.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -20,8 +20,6 @@ Tested: rate and mean of the mask; independence of neighbours, halves of a word,
 compiled form against the plain one, bit by bit. The plain form was never run on a GPU yet, only on the CPU.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int

@@ -22,8 +22,6 @@ Tested: against nn.GRU with and without lengths (values and gradients, 1e-12), f
 against the plain one for several runs, also with more units than a tile. The plain form was only run on the CPU yet.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int

@@ -9,8 +9,6 @@ There is one form, in PyTorch, for every device.
 Tested: values and gradients of the GRU and the convolution that use it, against torch's own and finite differences.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor

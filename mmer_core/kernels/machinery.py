@@ -1,7 +1,5 @@
 """What the operations share: which form runs where, how rows of several runs lie side by side, and numba's settings."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import math

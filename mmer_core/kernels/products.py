@@ -6,8 +6,6 @@ lies in the cache, and nothing of the size queries x keys is ever stored. Shapes
 flat, since products of shaped ones took a third longer.
 """
 
-from __future__ import annotations
-
 from mmer_core.kernels.machinery import inlined
 
 TILE, ROWS = 64, 4
