@@ -52,6 +52,8 @@ class FusionModel(nn.Module):
         slots, d = variant.time_slots(sizes), 2 * units
         for m in variant.modalities:
             name, (T, D) = MODALITIES[m], getattr(sizes, MODALITIES[m])
+            if not T:
+                raise MmerError(f"{variant.name} needs {name}, which the corpus lacks")
             if m != "t":
                 if variant.convolution == "temporal":
                     self.add_module(f"{name}_conv", TemporalConvolution(D, d))
@@ -183,7 +185,7 @@ def _read_off(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Variant, Sizes, in
     attention = "both" if own and cross else "cross" if cross else "self"
     modalities = "".join(m for m, name in MODALITIES.items() if f"{name}_encoder.weight_ih_l0" in shapes)
     classes, units = shape("classifier.weight", 2)
-    size, slots = {name: Size(1, 1) for name in MODALITIES.values()}, {"v": 1, "a": 1}  # of modalities that are absent
+    size, slots = {name: Size() for name in MODALITIES.values()}, {"v": 1, "a": 1}  # of modalities that are absent
     for m in modalities:
         name, length = MODALITIES[m], 1
         if m != "t":

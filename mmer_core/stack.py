@@ -40,14 +40,13 @@ class _DeviceBatches(Batches):
 
     def __init__(self, corpus: Corpus, variant: Variant, dtype: torch.dtype, device: str):
         super().__init__(corpus, variant, dtype, device)
-        stored = [x for name in self.names for x in ((name,) if name in corpus.arrays else ("tokens", "embedding"))]
-        self.arrays = {x: torch.tensor(corpus.arrays[x], device=device) for x in stored}
+        stored = {array for name in self.names for array in corpus.stored(name)}
+        self.arrays = {array: torch.tensor(corpus.arrays[array], device=device) for array in stored}
 
     def features(self, name: str, rows: np.ndarray, steps: int | None) -> Tensor:
-        there = torch.from_numpy(rows).to(self.device)
-        if name in self.arrays:
-            return self.arrays[name][there, :steps]
-        return self.arrays["embedding"][self.arrays["tokens"][there, :steps].long()]
+        stored, *vectors = self.corpus.stored(name)
+        x = self.arrays[stored][torch.from_numpy(rows).to(self.device), :steps]
+        return self.arrays[vectors[0]][x.long()] if vectors else x
 
 
 class Stack(Trainer):

@@ -45,6 +45,9 @@ class RunState:
     The seed fixes initial weights, order of batches and dropout; the order of batches is the same for all variants.
     """
 
+    PARTS, RANDOM = ("model", "optimiser", "schedule"), ("shuffle", "dropout")
+    NOTES = ("curve", "best_epoch", "best_weights", "dev_logits", "seconds")
+
     def __init__(self, corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol, device: str = "cpu"):
         self.fold, self.seed, self.protocol, self.rows = fold, seed, protocol, corpus.folds[fold]
         self.name = f"{variant.name} fold {fold} seed {seed}"
@@ -58,7 +61,7 @@ class RunState:
             self.optimiser, factor=protocol.plateau_factor, patience=protocol.plateau_patience
         )
         self.curve: list[dict[str, int | float]] = []
-        self.best_epoch, self.best_weights, self.dev_logits = 0, self.model.state_dict(), np.empty(0)
+        self.best_epoch, self.best_weights, self.dev_logits = 0, self.model.state_dict(), torch.empty(0)
         self.seconds = 0.0
 
     @property
@@ -84,33 +87,31 @@ class RunState:
         self.schedule.step(dev_loss)
         self.seconds += seconds
         if accuracy > best:
-            self.best_epoch, self.dev_logits = epoch, logits
+            self.best_epoch, self.dev_logits = epoch, torch.from_numpy(logits)
             self.best_weights = copy.deepcopy(self.model.state_dict())
 
     def finish(self, test_logits: np.ndarray, seconds: float) -> Trained:
         """The run with its test part scored, which took so many seconds more."""
         weights = {name: w.cpu() for name, w in self.best_weights.items()}
-        logits = {"dev": self.dev_logits, "test": test_logits}
+        logits = {"dev": self.dev_logits.numpy(), "test": test_logits}
         parameters, device = self.model.count_parameters(), next(self.model.parameters()).device.type
         return Trained(weights, self.curve, self.best_epoch, logits, parameters, self.seconds + seconds, device)
 
     def state_dict(self) -> dict:
         """All that changes while the run is trained: with it, `load_state_dict` goes on as if nothing had happened."""
-        parts = {name: getattr(self, name).state_dict() for name in ("model", "optimiser", "schedule")}
-        random = {name: getattr(self, name).get_state() for name in ("shuffle", "dropout")}
-        plain = {name: getattr(self, name) for name in ("curve", "best_epoch", "best_weights", "seconds")}
-        return copy.deepcopy({**parts, **random, **plain, "dev_logits": torch.from_numpy(self.dev_logits)})
+        parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
+        random = {name: getattr(self, name).get_state() for name in self.RANDOM}
+        return copy.deepcopy({**parts, **random, **{name: getattr(self, name) for name in self.NOTES}})
 
     def load_state_dict(self, state: dict) -> None:
         """Go back to what `state_dict` noted of this run."""
         state = copy.deepcopy(state)
-        for name in ("model", "optimiser", "schedule"):
+        for name in self.PARTS:
             getattr(self, name).load_state_dict(state[name])
-        for name in ("shuffle", "dropout"):
+        for name in self.RANDOM:
             getattr(self, name).set_state(state[name])
-        for name in ("curve", "best_epoch", "best_weights", "seconds"):
+        for name in self.NOTES:
             setattr(self, name, state[name])
-        self.dev_logits = state["dev_logits"].numpy()
 
 
 class Batches:
@@ -143,10 +144,9 @@ class Batches:
 
     def scale(self, folds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the audio in the train part of each fold, [R, 1, 1, D]."""
-        every = dict(zip(self.corpus.folds, self.corpus.arrays["audio_scale"], strict=True))
-        mean, std = (
-            torch.from_numpy(np.stack([every[fold] for fold in folds])).to(self.device)[:, :, None, None].unbind(1)
-        )
+        every = list(self.corpus.folds)
+        scale = torch.from_numpy(self.corpus.arrays["audio_scale"][[every.index(fold) for fold in folds]])
+        mean, std = scale.to(self.device)[:, :, None, None].unbind(1)
         return mean, std
 
 

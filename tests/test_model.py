@@ -220,6 +220,13 @@ def test_missing_inputs_are_named():
         model(**x)
 
 
+def test_a_corpus_that_lacks_a_modality_is_named():
+    sizes = Sizes(text=Size(9, 5), video=Size(), audio=Size(13, 4), classes=7)
+    assert mc.FusionModel(Variant("ta", "cross"), sizes).classifier.out_features == 7
+    with pytest.raises(mc.MmerError, match="cross_tva needs video"):
+        mc.FusionModel(Variant("tva", "cross"), sizes)
+
+
 def test_published_arrays_have_gradients_for_all(rng):
     model = build("uniform_ta")
     model(**batch()[0]).logits.sum().backward()
