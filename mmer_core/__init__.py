@@ -24,6 +24,7 @@ _HOME = {
     "published_results": "metrics",
     "compare": "stats",
     "save_figure": "figures",
+    "export": "bundle",
 }
 _ROOMS = (
     "errors",
@@ -41,7 +42,7 @@ _ROOMS = (
     "ledger",
     "stats",
 )
-_ROOMS += ("declaration", "reading", "study", "explain", "figures", "tables", "widgets")
+_ROOMS += ("declaration", "reading", "study", "explain", "figures", "tables", "bundle", "widgets")
 
 __all__ = list(_HOME)
 

@@ -113,7 +113,7 @@ def test_the_table_separates_folds_from_seeds(study):
 
 
 def test_verdicts_in_the_table_are_those_of_compare(study):
-    table = tables.shown(stats.verdict_table(tables.comparisons(study)))
+    table = tables.shown(stats.verdict_table(study.comparisons()))
     found = mc.compare(study.results(), "self_tva", "cross_tva", rope=0.02)
     assert table.loc[0, "verdict"] == found.verdict
     assert [float(x) for x in table.loc[0, ["points", "95% low"]]] == pytest.approx(
@@ -122,7 +122,7 @@ def test_verdicts_in_the_table_are_those_of_compare(study):
 
 
 def test_the_bundle_is_whole(study, tmp_path):
-    files = tables.export(study, tmp_path)
+    files = mc.export(study, tmp_path)
     assert {f.suffix for f in files} == {".pdf", ".svg", ".png", ".tex", ".md", ".csv", ".txt"}
     assert all(f.stat().st_size > 100 for f in files)
     tex = (tmp_path / "results.tex").read_text()
@@ -134,7 +134,7 @@ def test_the_bundle_is_whole(study, tmp_path):
 
 def test_nothing_to_export_is_said(study, tmp_path):
     with pytest.raises(ValueError, match="train something first"):
-        tables.export(study.with_variants(["self_v"]), tmp_path)
+        mc.export(study.with_variants(["self_v"]), tmp_path)
 
 
 def test_figures_are_closed(study):

@@ -49,7 +49,7 @@ def undrawn(monkeypatch):
         fields = [np.asarray(field.get_array()).tolist() for field in fig.findobj(is_field)]
         return repr((lines, fields, [text.get_text() for text in fig.findobj(Text)])).encode()
 
-    monkeypatch.setattr(widgets, "png", content)
+    monkeypatch.setattr(widgets.kit, "png", content)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ class Panel:
     def shows(self, *expected) -> bool:
         """These figures, and no other."""
         shown = [picture.value for picture in self.pictures if picture.layout.display != "none"]
-        return shown == [widgets.png(figure) for figure in expected]
+        return shown == [widgets.kit.png(figure) for figure in expected]
 
     @property
     def train(self) -> W.Button:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mmer_core.stats.compare import Comparison
+from mmer_core.errors import MmerError
+from mmer_core.stats.compare import Comparison, results_of
 from mmer_core.stats.methods import Predictions, per_utterance
 
 _TAILS = (0.975, 0.025)
@@ -25,7 +26,7 @@ def difference_components(comparison: Comparison, level: float = 0.95) -> pd.Dat
     the one between folds is that of Williams and Tukey, which holds the truth at least as often as it says.
 
     Raises:
-        ValueError: with fewer than two seeds in a fold, or numbers of seeds that differ between folds.
+        MmerError: with fewer than two seeds in a fold, or numbers of seeds that differ between folds.
     """
     d = _balanced(comparison)  # (F, S)
     F, S = d.shape
@@ -35,9 +36,7 @@ def difference_components(comparison: Comparison, level: float = 0.95) -> pd.Dat
         ("between folds", (between - within) / S, *_williams_tukey(between, within, f, s, S, tails)),
         ("within folds (seeds)", within, *(s * within / stats.chi2.ppf(tail, s) for tail in tails)),
     ]
-    frame = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
-    frame["sd"] = np.sqrt(frame["variance"].where(frame["variance"] >= 0))
-    return frame
+    return _components(rows)
 
 
 def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> pd.DataFrame:
@@ -47,7 +46,7 @@ def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> p
     high (95%, as above), sd.
 
     Raises:
-        ValueError: if the design is not balanced (every variant, fold and seed once, two seeds or more).
+        MmerError: if the design is not balanced (every variant, fold and seed once, two seeds or more).
     """
     y = _cube(frame, variants, metric)  # (V, F, S)
     V, F, S = y.shape
@@ -62,9 +61,7 @@ def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> p
         ("variant x fold", (ms_both - ms_rest) / S, *_williams_tukey(ms_both, ms_rest, both_df, rest, S, _TAILS)),
         ("seed", ms_rest, *(rest * ms_rest / stats.chi2.ppf(tail, rest) for tail in _TAILS)),
     ]
-    found = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
-    found["sd"] = np.sqrt(found["variance"].where(found["variance"] >= 0))
-    return found
+    return _components(rows)
 
 
 def seed_correlation(comparison: Comparison) -> float:
@@ -91,23 +88,27 @@ def sampling_variance(first: Predictions, second: Predictions) -> float:
     return float((folds.var(ddof=1) / folds.size()).mean())
 
 
+def _components(rows: list[tuple]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
+    frame["sd"] = np.sqrt(frame["variance"].where(frame["variance"] >= 0))
+    return frame
+
+
 def _balanced(comparison: Comparison) -> np.ndarray:
     table = comparison.pairs.pivot(index="fold", columns="seed", values="difference")
     if table.isna().any().any() or table.shape[1] < 2:
-        raise ValueError("variance components need the same seeds, two or more, in every fold")
+        raise MmerError("variance components need the same seeds, two or more, in every fold")
     return 100 * table.to_numpy()
 
 
 def _cube(frame: pd.DataFrame, variants: list[str], metric: str) -> np.ndarray:
-    tables = [frame[frame["variant"] == v].pivot(index="fold", columns="seed", values=metric) for v in variants]
+    tables = [results_of(frame, v).pivot(index="fold", columns="seed", values=metric) for v in variants]
     first = tables[0]
     same = all(
         t.index.equals(first.index) and t.columns.equals(first.columns) and not t.isna().any().any() for t in tables
     )
     if len(tables) < 2 or not same or first.shape[1] < 2:
-        raise ValueError(
-            "variance components need two variants or more with the same folds and seeds, two seeds or more"
-        )
+        raise MmerError("variance components need two variants or more with the same folds and two seeds or more")
     return 100 * np.stack([t.to_numpy() for t in tables])
 
 
