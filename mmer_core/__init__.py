@@ -6,6 +6,7 @@ Names are loaded when they are first used, so that `mmer_core.stats` and the cor
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 _HOME = {
     "open_corpus": "formats",
@@ -26,7 +27,7 @@ _HOME = {
     "save_figure": "figures",
     "export": "bundle",
 }
-_ROOMS = (
+_ROOMS: tuple[str, ...] = (
     "errors",
     "paths",
     "metrics",
@@ -47,7 +48,7 @@ _ROOMS += ("declaration", "reading", "study", "explain", "figures", "tables", "b
 __all__ = list(_HOME)
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"mmer_core.{_HOME[name]}"), name)
     if name in _ROOMS:

@@ -14,15 +14,11 @@ def main(arguments: list[str] | None = None) -> int:
         description="Carry out the study that a file declares; without --study that is data/study.toml, the demo.",
         epilog="To use your own corpus, copy data/study.toml, set `corpus` in it, and name it with --study.",
     )
-    parser.add_argument(
-        "--study", metavar="FILE", help="declaration of the study (default: $MMER_STUDY or data/study.toml)"
-    )
+    parser.add_argument("--study", metavar="FILE", help="its declaration (default: $MMER_STUDY or data/study.toml)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("demo", help="make the synthetic demo corpus in data/demo, or say that it is there")
     run = commands.add_parser("run", help="train the runs that the ledger lacks, one process per core")
-    run.add_argument(
-        "--variants", nargs="+", metavar="NAME", default=["*"], help='only these, patterns allowed: "cross_*"'
-    )
+    run.add_argument("--variants", nargs="+", metavar="NAME", default=["*"], help='only these, or patterns: "cross_*"')
     run.add_argument("--device", help='train all runs of a variant at once on this device: "cuda" for a GPU')
     commands.add_parser("status", help="runs done and missing, scores so far, hours spent")
     export = commands.add_parser("export", help="write all figures and tables of the finished runs")
@@ -41,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{len(files)} files in {files[0].parent}\n{mc.tables.REMINDER}")
         else:
             print(study.status().to_string(index=False, float_format="{:.3f}".format))
-    except ValueError as error:  # CorpusError is one too: the message says all
+    except mc.MmerError as error:  # the message says all
         print(f"mmer: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

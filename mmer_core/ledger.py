@@ -15,12 +15,11 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError
@@ -101,56 +100,45 @@ class Record:
             raise CorpusError(file, "the weights of a run", str(error)) from None
 
 
-class Noted(NamedTuple):
-    """What was declared before the first run."""
-
-    primary_metric: str
-    margin: float | None
-    comparisons: Sequence[tuple[str, str]] | None = None  # None: the default ones, as in ledgers older than this note
-
-
 class Ledger:
     """The records of any number of studies, one folder a run; and what was declared before the first of them."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).expanduser().resolve()
-        self._known: dict[Path, tuple[tuple[int, ...], Record]] = {}  # records, and what their files were when read
+        self._records: dict[tuple, Record] = {}  # by place and state of run.json
 
-    def declare(self, fingerprint: str, noted: Noted) -> None:
+    def declare(self, fingerprint: str, **declared: object) -> None:
         """Note what a study of this corpus declares, unless it was noted before."""
         file = self.folder / f"declared-{fingerprint}.json"
         if not file.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({**noted._asdict(), "when": _now()}), encoding="utf-8")
+            file.write_text(json.dumps({**declared, "when": _now()}), encoding="utf-8")
 
-    def declared(self, fingerprint: str) -> Noted | None:
-        """What was noted by `declare`; None if nothing was."""
+    def declared(self, fingerprint: str) -> dict:
+        """What was noted by `declare`; empty if nothing was."""
         file = self.folder / f"declared-{fingerprint}.json"
-        if not file.is_file():
-            return None
         try:
-            note = json.loads(file.read_text(encoding="utf-8"))
-            return Noted(note["primary_metric"], note["margin"], note.get("comparisons"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorpusError(file, "what was declared before the runs", f"{type(error).__name__}: {error}") from None
+            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except ValueError as error:
+            raise CorpusError(file, "what was declared before the runs", str(error)) from None
 
     def has(self, run: Run) -> bool:
         return (self.folder / run.folder / "run.json").is_file()
 
     def read(self, run: Run) -> Record:
-        """The record of a run, read from its file only once unless that changes; it is shared, so leave it as it is.
+        """The record of a run, which all callers share; its file is read again only when it has changed.
 
-        Raises:
-            CorpusError: if there is none or it is damaged.
+        CorpusError if there is none or it is damaged.
         """
         folder = self.folder / run.folder
-        state: tuple[int, ...] = ()
-        if self.has(run):
+        try:
             now = (folder / "run.json").stat()
-            state = (now.st_ino, now.st_size, now.st_mtime_ns)
-        if folder not in self._known or self._known[folder][0] != state:
-            self._known[folder] = state, Record(folder)
-        return self._known[folder][1]
+        except OSError:
+            return Record(folder)  # which says what is wrong
+        version = (folder, now.st_ino, now.st_size, now.st_mtime_ns)
+        if version not in self._records:
+            self._records[version] = Record(folder)
+        return self._records[version]
 
     def write(self, run: Run, corpus: Corpus, trained: Trained) -> Record:
         """File a finished run. A record that is there already stays as it is."""
@@ -169,17 +157,7 @@ class Ledger:
             "classes": corpus.classes,
             "confusion": confusion(label, predicted, classes).tolist(),
             "curve": trained.curve,
-            "provenance": {
-                "corpus": corpus.name,
-                "synthetic": corpus.synthetic,
-                **{
-                    package: importlib.metadata.version(package) for package in ("mmer_core", "torch", "numpy", "numba")
-                },
-                "python": platform.python_version(),
-                "machine": f"{platform.system()} {platform.machine()}",
-                "device": trained.device,
-                "finished": _now(),
-            },
+            "provenance": _provenance(corpus, trained.device),
         }
         ids = np.array(corpus.ids)
         predictions: dict[str, np.ndarray] = {}
@@ -192,7 +170,7 @@ class Ledger:
         scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=place.parent))
         try:
             scratch.chmod(0o755)
-            np.savez_compressed(scratch / "predictions.npz", **predictions)
+            np.savez_compressed(scratch / "predictions.npz", **predictions)  # type: ignore[arg-type]  # arrays, no flags
             save_file({k: w.numpy() for k, w in trained.weights.items()}, scratch / "weights.safetensors")
             (scratch / "run.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
             if not self.has(run):
@@ -200,6 +178,13 @@ class Ledger:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return self.read(run)
+
+
+def _provenance(corpus: Corpus, device: str) -> dict:
+    packages = {name: importlib.metadata.version(name) for name in ("mmer_core", "torch", "numpy", "numba")}
+    machine = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    place = {"corpus": corpus.name, "synthetic": corpus.synthetic}
+    return place | packages | machine | {"device": device, "finished": _now()}
 
 
 def _now() -> str:

@@ -1,28 +1,33 @@
-"""Reading a ledger: tidy frames of the finished runs of a study."""
+"""What the finished runs of a study say: tidy frames, and comparisons that know whether they were declared."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 from mmer_core.corpus import Corpus
-from mmer_core.declaration import Declaration
+from mmer_core.declaration import Declaration, Pair, is_declared
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Ledger, Record, Run
 from mmer_core.metrics import METRICS
+from mmer_core.stats import Comparison, compare
 
 
 class Reader:
     """The runs that a declaration asks for, and what the ledger holds of them."""
 
-    def __init__(self, corpus: Corpus, declaration: Declaration, ledger: Ledger):
-        self.corpus, self.declaration, self.ledger = corpus, declaration, ledger
+    def __init__(self, corpus: Corpus, declaration: Declaration, ledger: Ledger | None = None):
+        self.corpus, self.declaration = corpus, declaration
+        self.ledger = ledger or Ledger(declaration.folder / (declaration.ledger or f"runs/{corpus.name}"))
         self.variants = {variant.name: variant for variant in declaration.variants}
         self.seeds, self.protocol = list(declaration.seeds), declaration.protocol
-        self.folds = list(corpus.folds if declaration.folds is None else declaration.folds)
+        self.folds = list(declaration.folds or corpus.folds)
+        if lacking := set(self.folds) - set(corpus.folds):
+            where = f"{declaration.file}: " if declaration.file else ""
+            raise MmerError(f"{where}{corpus!r} has the folds {list(corpus.folds)}; got {sorted(lacking)}")
         self.primary_metric, self.margin = declaration.primary_metric, declaration.margin
-        if unknown := set(self.folds) - set(corpus.folds):
-            raise MmerError(f"{corpus!r} has the folds {list(corpus.folds)}; got {sorted(unknown)}")
         self.runs = [
             Run(corpus.fingerprint, variant, fold, seed, self.protocol)
             for variant in declaration.variants
@@ -101,3 +106,49 @@ class Reader:
             row |= {metric: mine[metric].mean() for metric in ("accuracy", "balanced_accuracy")}
             rows.append(row | {"hours": mine["seconds"].sum() / 3600})
         return pd.DataFrame(rows)
+
+    def exploratory(self, metric: str | None = None, pair: Pair | None = None) -> str:
+        """Why a verdict by this metric (the study's by default), on this pair, was not declared before the first run.
+
+        Empty if it was: then the ledger noted metric, margin and pair at that time.
+        """
+        noted, metric = self.ledger.declared(self.corpus.fingerprint), metric or self.primary_metric
+        reasons = []
+        if not noted:
+            reasons.append("the ledger does not say what was declared before the runs")
+        elif metric != noted["primary_metric"]:
+            reasons.append(f"{metric} is secondary: {noted['primary_metric']} was declared before the runs")
+        elif self.margin != noted["margin"]:
+            reasons.append(f"the margin was {noted['margin']} when the runs began")
+        declared = noted.get("comparisons") if noted else self.declaration.comparisons  # older ledgers noted none
+        if pair and not is_declared(pair, declared):
+            reasons.append("the comparison was picked by hand")
+        return ", and ".join(reasons)
+
+    def comparisons(self, pairs: Iterable[Pair] | None = None, metric: str | None = None) -> list[Comparison]:
+        """The declared pairs (or others) compared by the study's metric (or another), where both variants are trained.
+
+        Each one says by itself why it is exploratory, if that was not declared before the runs. The difference is
+        second minus first. MmerError if the study declares no margin.
+        """
+        if self.margin is None:
+            raise MmerError("a verdict needs a margin: declare it in the study before the runs")
+        wanted = self.declaration if pairs is None else self.declaration.changed(comparisons=pairs)
+        results, metric = self.results(), metric or self.primary_metric
+        return [
+            compare(results, *pair, metric, rope=self.margin, exploratory=self.exploratory(metric, pair))
+            for pair in wanted.pairs
+            if set(pair) <= set(results["variant"])
+        ]
+
+    def main_comparison(self) -> Comparison:
+        """What deserves the closest look: the last declared comparison that is trained, or else the first two variants.
+
+        MmerError if fewer than two variants are trained, or the study declares no margin.
+        """
+        trained = [name for name in self.variants if self._finished(name)]
+        if len(trained) < 2:
+            raise MmerError(f"a comparison needs two trained variants; trained so far: {', '.join(trained) or 'none'}")
+        declared = [pair for pair in self.declaration.pairs if set(pair) <= set(trained)]
+        pair = declared[-1] if declared else (trained[0], trained[1])
+        return self.comparisons([pair])[0]

@@ -11,15 +11,14 @@ from pathlib import Path
 import torch
 
 from mmer_core.corpus import Corpus
-from mmer_core.declaration import Declaration, pairs_of_variants, read
+from mmer_core.declaration import Declaration, read
 from mmer_core.errors import MmerError
-from mmer_core.ledger import Ledger, Noted
+from mmer_core.ledger import Ledger
 from mmer_core.model import FusionModel
 from mmer_core.paths import root
 from mmer_core.protocol import Protocol
 from mmer_core.reading import Reader
 from mmer_core.running import in_processes, in_stacks, progress_bar
-from mmer_core.stats import Comparison, compare
 from mmer_core.variant import Variant
 
 
@@ -31,29 +30,26 @@ def open_study(path: str | Path | None = None, **changes: object) -> Study:
         changes: settings that replace those of the file for this once, such as seeds=range(1, 3).
 
     Raises:
-        MmerError: naming the setting, and the file if that is to blame, for an unknown one or a wrong type or value.
+        MmerError: naming a setting that is unknown or of a wrong type or value, and the file if that is to blame.
         CorpusError: if the corpus cannot be opened.
     """
     corpus = changes.get("corpus")
     if isinstance(corpus, Corpus):
-        return Study.declared(read(path, **{**changes, "corpus": corpus.path}), corpus)
+        return Study.from_declaration(corpus, read(path, **{**changes, "corpus": corpus.path}))
     declaration = read(path, **changes)
-    return Study.declared(declaration, declaration.open_corpus())
+    return Study.from_declaration(declaration.open_corpus(), declaration)
 
 
 class Study(Reader):
-    """A cross-validation: every variant on every fold with every seed. Its `Reader` tells what the runs have given.
+    """A cross-validation: every variant on every fold with every seed. What the runs gave is told by its `Reader`.
 
     Args:
-        corpus: an open corpus.
         variants: of any number, `Variant` or names ("self_tva").
-        seeds: whole numbers; the paper has ten.
-        folds: of the corpus; all by default.
+        seeds, folds: whole numbers; by default the paper's ten seeds and all folds of the corpus.
         protocol: how runs are trained; the paper's by default.
         ledger: folder of the records; data/runs/<corpus> by default. Studies may share one.
         primary_metric, margin: what verdicts are about, and the smallest difference (in [0, 1]) that matters.
-        comparisons: pairs of variants that verdicts are to be about; by default self- against cross-attention with
-            statistical pooling, wherever nothing else differs.
+        comparisons: pairs of variants to compare; by default self- and cross-attention where nothing else differs.
 
     Raises:
         MmerError: for unknown variants, folds or metrics, or none at all.
@@ -71,24 +67,16 @@ class Study(Reader):
         margin: float | None = None,
         comparisons: Iterable[tuple[str, str]] | None = None,
     ):
-        declaration = Declaration().changed(
-            corpus=corpus.path,
-            variants=variants,
-            seeds=seeds,
-            folds=folds,
-            protocol=protocol or Protocol(),
-            ledger=ledger or root() / "data" / "runs" / corpus.name,
-            primary_metric=primary_metric,
-            margin=margin,
-            comparisons=comparisons,
-        )
-        super().__init__(corpus, declaration, Ledger(declaration.ledger_folder(corpus.name)))
+        ledger = ledger or root() / "data" / "runs" / corpus.name
+        runs = dict(variants=variants, seeds=seeds, folds=folds, protocol=protocol or Protocol())
+        verdicts = dict(primary_metric=primary_metric, margin=margin, comparisons=comparisons)
+        super().__init__(corpus, Declaration().changed(corpus=corpus.path, ledger=ledger, **runs, **verdicts))
 
     @classmethod
-    def declared(cls, declaration: Declaration, corpus: Corpus, ledger: Ledger | None = None) -> Study:
-        """The study of a declaration whose corpus is open, with a ledger that may be open already."""
+    def from_declaration(cls, corpus: Corpus, declaration: Declaration, ledger: Ledger | None = None) -> Study:
+        """The study of a whole declaration, with a ledger that may be open already."""
         study = cls.__new__(cls)
-        Reader.__init__(study, corpus, declaration, ledger or Ledger(declaration.ledger_folder(corpus.name)))
+        Reader.__init__(study, corpus, declaration, ledger)
         return study
 
     def __repr__(self) -> str:
@@ -106,7 +94,7 @@ class Study(Reader):
 
     def with_variants(self, variants: Iterable[Variant | str]) -> Study:
         """The same study with other variants; all else that was declared stays, comparisons too."""
-        return Study.declared(self.declaration.changed(variants=variants), self.corpus, self.ledger)
+        return Study.from_declaration(self.corpus, self.declaration.changed(variants=variants), self.ledger)
 
     def run(self, executor=None, progress: bool = True, device: str | None = None) -> Study:
         """Train what is missing, and return the study.
@@ -126,8 +114,8 @@ class Study(Reader):
         """
         if executor is not None and device is not None:
             raise MmerError("runs are trained by an executor or a device; got both")
-        noted = Noted(self.primary_metric, self.margin, self.declaration.comparisons)
-        self.ledger.declare(self.corpus.fingerprint, noted)
+        decisions = {name: getattr(self.declaration, name) for name in ("primary_metric", "margin", "comparisons")}
+        self.ledger.declare(self.corpus.fingerprint, **decisions)
         missing = self.missing()
         if not missing:
             return self
@@ -147,50 +135,3 @@ class Study(Reader):
         model = FusionModel(self.variants[variant], self.corpus.sizes, dtype=getattr(torch, self.protocol.precision))
         model.load_state_dict({k: torch.from_numpy(w) for k, w in weights.items()})
         return model.eval()
-
-    def exploratory(self, metric: str | None = None, pair: tuple[str, str] | None = None) -> str:
-        """Why a verdict by this metric (the study's by default), on this pair, was not declared before the first run.
-
-        Empty if it was: then metric, margin and pair are among what the ledger noted at that time.
-        """
-        noted = self.ledger.declared(self.corpus.fingerprint)
-        return self.declaration.exploratory(noted, metric or self.primary_metric, pair)
-
-    def comparisons(
-        self, pairs: Iterable[tuple[str, str]] | None = None, metric: str | None = None
-    ) -> list[Comparison]:
-        """Verdicts on the declared pairs, or on others, as far as both variants have been trained.
-
-        Each one says by itself why it is exploratory, if its pair, metric or margin was not declared before the runs.
-
-        Args:
-            pairs: (first, second), names of variants; the difference is second minus first.
-            metric: the study's primary metric by default.
-
-        Raises:
-            MmerError: if the study declares no margin.
-        """
-        if self.margin is None:
-            raise MmerError("a verdict needs a margin: declare it in the study before the runs")
-        wanted = self.declaration.pairs if pairs is None else pairs_of_variants("pairs", pairs)
-        results, metric = self.results(), metric or self.primary_metric
-        trained = set(results["variant"])
-        return [
-            compare(results, *pair, metric, rope=self.margin, exploratory=self.exploratory(metric, pair))
-            for pair in wanted
-            if set(pair) <= trained
-        ]
-
-    def main_comparison(self) -> Comparison:
-        """What deserves the closest look: the last declared comparison that is trained, or else any, exploratory.
-
-        Raises:
-            MmerError: if fewer than two variants are trained, or the study declares no margin.
-        """
-        results = self.results()
-        trained = [name for name in self.variants if name in set(results["variant"])]
-        if len(trained) < 2:
-            raise MmerError(f"a comparison needs two trained variants; trained so far: {', '.join(trained) or 'none'}")
-        declared = [pair for pair in self.declaration.pairs if set(pair) <= set(trained)]
-        (comparison,) = self.comparisons(declared[-1:] or [(trained[0], trained[1])])
-        return comparison

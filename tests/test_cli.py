@@ -3,6 +3,7 @@
 import pytest
 
 from mmer_core.__main__ import main
+from mmer_core.study import Study
 
 
 @pytest.fixture
@@ -40,3 +41,14 @@ def test_mistakes_are_one_line(declared, capsys, tmp_path):
     assert main(["--study", declared, "export"]) == 2
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 3 and all(line.startswith("mmer: ") for line in errors)
+
+
+def test_a_bug_shows_its_traceback(declared, monkeypatch, capsys):
+    """Only what a user can mend is one line."""
+
+    def bug(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(Study, "status", bug)
+    with pytest.raises(ValueError, match="a bug"):
+        main(["--study", declared, "status"])

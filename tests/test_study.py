@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -119,6 +121,22 @@ def test_the_longest_runs_start_first(demo, tmp_path):
         mc.Study(demo, ["self_v", "both_tva"], [1], [1], SHORT, tmp_path).run(Full(), progress=False)
 
 
+def test_two_threads_train_two_runs_at_the_same_time(demo, tmp_path, monkeypatch):
+    """Each waits in its training until the other is there too."""
+    both, real = threading.Barrier(2, timeout=60), running.train
+
+    def together(*arguments):
+        both.wait()
+        return real(*arguments)
+
+    monkeypatch.setattr(running, "train", together)
+    with ThreadPoolExecutor(2) as pool:
+        study = mc.Study(demo, ["self_t"], [1], [1, 2], SHORT, tmp_path).run(pool, progress=False)
+    for fold in (1, 2):
+        wanted = real(demo, study.variants["self_t"], fold, 1, SHORT)
+        np.testing.assert_array_equal(study.record("self_t", fold, 1).predictions()["logits"], wanted.logits["test"])
+
+
 def test_worker_processes_give_the_same_bits_as_this_process(demo, tmp_path):
     study = mc.Study(demo, ["self_ta"], [4], [1, 2], SHORT, tmp_path).run(progress=False)
     for fold in (1, 2):
@@ -171,6 +189,41 @@ def test_a_failing_run_stops_the_study_and_is_told(demo, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "train", fail)
     with pytest.raises(FloatingPointError, match="fold 1"):
         mc.Study(demo, ["self_t"], [1], None, SHORT, tmp_path).run(here(), progress=False)
+
+
+def test_each_record_is_read_once(demo, tmp_path, guessed, monkeypatch):
+    """By whatever asks for it, and again only when its file has changed."""
+    study = guessed(["self_ta", "cross_ta"]).run(here(), progress=False)
+    reads, real = [], ledger_module.Record.__init__
+
+    def init(record, folder):
+        reads.append(folder)
+        real(record, folder)
+
+    monkeypatch.setattr(ledger_module.Record, "__init__", init)
+    fresh = guessed(["self_ta", "cross_ta"])
+
+    def ask():
+        for part in (fresh, fresh.select("self_*"), fresh.with_variants(["cross_ta", "self_t"])):
+            for frame in (part.results, part.recalls, part.learning_curves, part.status, part.comparisons):
+                frame()
+            part.predictions("self_ta"), part.confusion("cross_ta"), repr(part)
+        return fresh.record("self_ta", 1, 1).summary["seconds"]
+
+    ask(), ask()
+    assert len(reads) == len(set(reads)) == len(study.runs) == 6
+    file = next(tmp_path.rglob("self_ta/fold1*/run.json"))
+    changed = json.loads(file.read_text()) | {"seconds": 123.0}
+    (tmp_path / "other.json").write_text(json.dumps(changed))
+    (tmp_path / "other.json").replace(file)
+    assert ask() == 123.0 and len(reads) == 7 and 123.0 in set(fresh.results()["seconds"])
+    file.write_text("{}")
+    with pytest.raises(mc.CorpusError, match=r"run\.json"):
+        fresh.results()
+    file.unlink()
+    assert len(fresh.missing()) == 1 and len(fresh.results()) == 5
+    with pytest.raises(mc.CorpusError, match=r"run\.json"):
+        fresh.record("self_ta", 1, 1)
 
 
 @pytest.mark.parametrize("damage", [lambda t: t[: len(t) // 2], lambda t: "{}", lambda t: "[]"])
@@ -322,16 +375,59 @@ def test_the_main_comparison(guessed):
     [
         (dict(variants=[]), "needs variants"),
         (dict(variants=["cross_t"]), "cross_t"),
+        (dict(variants="self_t"), "variants is a list"),
+        (dict(variants=[5]), "'5'"),
         (dict(seeds=[]), "needs seeds"),
         (dict(seeds=["one"]), "whole numbers"),
+        (dict(seeds=[True]), "whole numbers"),
+        (dict(seeds=[-1]), "whole numbers"),
         (dict(folds=[9]), "folds"),
+        (dict(folds=[1.0]), "folds"),
         (dict(primary_metric="WA"), "primary_metric"),
         (dict(margin=2), "margin"),
+        (dict(margin=0), "margin"),
+        (dict(comparisons=["self_t"]), "comparisons is a list of pairs"),
+        (dict(comparisons=[["self_t", "self_v", "self_a"]]), "comparisons is a list of pairs"),
+        (dict(comparisons=[["self_t", "self_t"]]), "with itself"),
+        (dict(comparisons=[["self_t", "self_xyz"]]), "self_xyz"),
+        (dict(ledger=5), "ledger is a path"),
+        (dict(protocol=5), "protocol is a table"),
     ],
 )
-def test_studies_without_sense_are_refused(demo, wrong, message):
-    with pytest.raises(ValueError, match=message):
+def test_settings_without_sense_are_refused_in_the_same_words(demo, declare, wrong, message):
+    """Wherever they are said: as arguments, as changes, or in a file, which is named then."""
+    told = []
+    with pytest.raises(mc.MmerError, match=message) as error:
         mc.Study(**{"corpus": demo, "variants": ["self_t"], **wrong})
+    told.append(str(error.value))
+    with pytest.raises(mc.MmerError) as error:
+        mc.open_study(declare(""), **wrong)
+    told.append(str(error.value))
+    ((setting, value),) = wrong.items()
+    file = declare(f"{setting} = {json.dumps(value)}")
+    with pytest.raises(mc.MmerError) as error:
+        mc.open_study(file)
+    assert str(error.value) == f"{file}: {told[0]}" and told[0] in told[1]
+
+
+def test_numbers_of_numpy_are_whole_numbers(demo, tmp_path):
+    numpy = mc.Study(demo, ["self_t"], np.arange(1, 3), np.array([2, 1]), SHORT, tmp_path, margin=np.float64(0.02))
+    python = mc.Study(demo, ["self_t"], range(1, 3), (2, 1), SHORT, tmp_path, margin=0.02)
+    assert numpy.declaration == python.declaration and numpy.runs == python.runs
+    assert "0 of 4 runs done" in repr(numpy) and numpy.run(here(), progress=False).missing() == []
+    assert len(python.results()) == 4
+
+
+def test_a_declaration_needs_no_torch():
+    code = """
+import sys
+from mmer_core import declaration
+assert declaration.Declaration().pairs and declaration.read(sys.argv[1]).seeds == (1, 2)
+assert not {"torch", "numba"} & set(sys.modules)
+"""
+    file = Path(__file__).parents[1] / "data" / "study.toml"
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, cwd=file.parents[1])
+    assert done.returncode == 0, done.stderr
 
 
 # ----------------------------------------------------------------------------------------------------- study.toml
@@ -351,6 +447,7 @@ def test_a_declaration_is_read(declare):
     file = declare(
         'variants = ["paper", "uniform_tva", {modalities = "ta", attention = "self", standardise_audio = true}]\n'
         'seeds = [3, 4]\nfolds = [2, 1]\nprimary_metric = "balanced_accuracy"\nmargin = 0.03\nledger = "kept/here"\n'
+        'comparisons = [["uniform_tva", "self_tav"]]\n'
         "[protocol]\nmax_epochs = 7\n"
     )
     study = mc.open_study(file)
@@ -358,6 +455,7 @@ def test_a_declaration_is_read(declare):
     assert (study.seeds, study.folds, study.margin) == ([3, 4], [2, 1], 0.03)
     assert study.primary_metric == "balanced_accuracy" and study.protocol == Protocol(max_epochs=7)
     assert study.ledger.folder == file.parent / "kept" / "here"
+    assert study.declaration.pairs == [("uniform_tva", "self_tva")]
     changed = mc.open_study(file, seeds=range(1, 3), variants=["self_t"])
     assert changed.seeds == [1, 2] and list(changed.variants) == ["self_t"]
 
@@ -374,7 +472,13 @@ def test_the_environment_can_name_the_file(declare, monkeypatch):
         ("seeds = 3", "seeds is a list"),
         ('margin = "small"', "margin"),
         ('variants = ["self_xyz"]', "self_xyz"),
-        ('variants = [{modality = "t"}]', "modality"),
+        ('variants = [{modality = "t"}]', "unknown setting 'modality'"),
+        ('variants = [{attention = "self"}]', "modalities"),
+        ('variants = [{modalities = "t", attention = "cross"}]', "two modalities"),
+        ("corpus_ = 3", "unknown setting 'corpus_'"),
+        ("store = 3", "store is a path"),
+        ("folds = 1", "folds is a list"),
+        ('comparisons = [["self_tva"]]', "comparisons"),
         ("[protocol]\nepochs = 3", "unknown setting 'epochs'"),
         ("[protocol]\nmax_epochs = 0", "max_epochs"),
         ("seeds = [1", "declaration of a study"),
@@ -383,9 +487,17 @@ def test_the_environment_can_name_the_file(declare, monkeypatch):
 )
 def test_wrong_declarations_name_file_and_setting(declare, text, message):
     file = declare(text)
-    with pytest.raises((ValueError, TypeError), match=message) as error:
+    with pytest.raises(mc.MmerError, match=message) as error:
         mc.open_study(file)
     assert str(file) in str(error.value)
+
+
+def test_a_wrong_change_is_not_the_files_fault(declare):
+    file = declare("")
+    for wrong in (dict(sedes=[1]), dict(seeds=3), dict(folds=[-9]), dict(protocol=dict(epochs=3))):
+        with pytest.raises(mc.MmerError, match=r"sedes|seeds|folds|epochs") as error:
+            mc.open_study(file, **wrong)
+        assert str(file) not in str(error.value)
 
 
 def test_a_missing_declaration_is_named(tmp_path):
@@ -401,3 +513,4 @@ def test_the_committed_study_is_the_demo():
     study = mc.open_study(Path(__file__).parents[1] / "data" / "study.toml", corpus=mc.open_study().corpus)
     assert set(study.variants) == {*mc.PAPER_VARIANTS, "uniform_tva"} and len(study.seeds) == 2
     assert study.margin and isinstance(study.results(), pd.DataFrame)
+    assert study.declaration.pairs == DEFAULT
