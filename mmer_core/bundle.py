@@ -30,31 +30,29 @@ def contents(study: Study) -> dict[str, Callable[[], Item]]:
     """What there is to show of a study so far: the name of its file, and a function that makes it."""
     corpus, results = study.corpus, study.results()
     items: dict[str, Callable[[], Item]] = {
-        "corpus_classes": partial(figures.class_sizes, corpus),
-        "corpus_folds": partial(figures.fold_sizes, corpus),
-        "corpus_lengths": partial(figures.lengths, corpus),
-        "corpus_audio": partial(figures.audio_scales, corpus, study.folds[0]),
+        "corpus_classes": lambda: figures.class_sizes(corpus),
+        "corpus_folds": lambda: figures.fold_sizes(corpus),
+        "corpus_lengths": lambda: figures.lengths(corpus),
+        "corpus_audio": lambda: figures.audio_scales(corpus, study.folds[0]),
     }
     if "tokens" in corpus.arrays:
-        items["corpus_words"] = partial(figures.embedding_coverage, corpus)
+        items["corpus_words"] = lambda: figures.embedding_coverage(corpus)
     if results.empty:
         return items
-    trained = list(dict.fromkeys(results["variant"]))
     without_cross = results[results["attention"].isin(["self", "uniform"])]
     if len(without_cross):
-        items["scores_self"] = partial(figures.scores, without_cross, corpus)
-    items["scores"] = partial(figures.scores, results, corpus)
-    items["results"] = partial(results_of_all, study)
+        items["scores_self"] = lambda: figures.scores(without_cross, corpus)
+    trained = list(dict.fromkeys(results["variant"]))
     best = [name for name in ("self_tva", "cross_tva") if name in trained] or trained[:1]
-    items["learning_curves"] = partial(learning_curves, study, best)
+    items["scores"] = lambda: figures.scores(results, corpus)
+    items["results"] = lambda: _results(study)
+    items["learning_curves"] = lambda: learning_curves(study, best)
     for name in best:
         items[f"confusion_{name}"] = partial(confusion, study, name)
-        items[f"attention_{name}"] = partial(attention, study, name)
+        items[f"attention_{name}"] = partial(_attention, study, name)
     most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks))
-    items["attention_example"] = partial(attention, study, most_blocks)
-    if tables.has_verdicts(study):
-        items |= _verdicts(study, trained)
-    return items
+    items["attention_example"] = lambda: _attention(study, most_blocks)
+    return items | (_verdicts(study, trained) if tables.has_verdicts(study) else {})
 
 
 def _verdicts(study: Study, trained: Sequence[str]) -> dict[str, Callable[[], Item]]:
@@ -64,11 +62,11 @@ def _verdicts(study: Study, trained: Sequence[str]) -> dict[str, Callable[[], It
         "comparisons": lambda: Table(stats.verdict_table(study.comparisons()), f"Differences in points. {title}."),
         "report": lambda: stats.prose(study.comparisons(), title),
     }
-    for first, second in study.declaration.pairs:
-        if {first, second} <= set(trained):
-            items[f"paired_{first}_{second}"] = partial(paired, study, first, second)
+    for pair in study.declaration.pairs:
+        if set(pair) <= set(trained):
+            items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
     if len(trained) > 1 and not study.missing():  # simulated studies are as balanced as this one has to be
-        items["calibration"] = partial(calibration, study)
+        items["calibration"] = lambda: _calibration(study)
     return items
 
 
@@ -81,17 +79,11 @@ def show(study: Study, name: str) -> Figure | Styler | None:
     _save(item, name, None)
     if isinstance(item, Table):
         return tables.shown(item.frame).style.hide(axis="index")
-    if isinstance(item, str):
-        return print(item)
-    return item
+    return print(item) if isinstance(item, str) else item
 
 
 def export(study: Study, folder: str | Path | None = None) -> list[Path]:
-    """Write all figures and tables of what the ledger holds of this study, into figures/ by default; returns the files.
-
-    Raises:
-        MmerError: if nothing of the study has been trained yet.
-    """
+    """Write all figures and tables of what has been trained of a study, into figures/ by default; returns the files."""
     if study.results().empty:
         raise MmerError(f"{study!r}: train something first (python -m mmer_core run)")
     return [file for name, make in contents(study).items() for file in _save(make(), name, folder)]
@@ -107,9 +99,6 @@ def _save(item: Item, name: str, folder: str | Path | None) -> list[Path]:
     return [file]
 
 
-# ------------------------------------------------------------------------------------------------------ what is made
-
-
 def learning_curves(study: Study, variants: Sequence[str]) -> Figure:
     title = study.corpus.title if len(variants) > 1 else f"{variants[0]}, {study.corpus.title}"
     return figures.learning_curves(study.learning_curves(), variants, title)
@@ -120,30 +109,28 @@ def confusion(study: Study, variant: str) -> Figure:
     return figures.confusion(study.confusion(variant), corpus.classes, f"{variant}, {corpus.title}")
 
 
-def attention(study: Study, variant: str) -> Figure:
+def _attention(study: Study, variant: str) -> Figure:
     """The first attention block of a variant's first run, on the first test utterance of its fold."""
     results, corpus = study.results(), study.corpus
-    run = results[results["variant"] == variant].iloc[0]
-    fold, seed, row = run["fold"], run["seed"], int(corpus.folds[run["fold"]].test[0])
-    explanation = explain(study.model(variant, fold, seed), corpus, row, fold)
+    fold, seed = results.loc[results["variant"] == variant, ["fold", "seed"]].iloc[0]
+    explanation = explain(study.model(variant, fold, seed), corpus, int(corpus.folds[fold].test[0]), fold)
     block = next(iter(explanation.maps.values()))
     where = f"{variant}, fold {fold}, seed {seed}, {explanation.id}: {explanation.label}"
     return figures.attention_map(block, None, f"{where}\nblock {block.block}, mean of heads, {corpus.title}")
 
 
-def paired(study: Study, first: str, second: str) -> Figure:
-    (comparison,) = study.comparisons([(first, second)])
+def _paired(study: Study, pair: tuple[str, str]) -> Figure:
+    (comparison,) = study.comparisons([pair])
     return figures.paired(comparison, study.corpus.title)
 
 
-def calibration(study: Study) -> Figure:
-    """How far each method may be trusted in studies like the main comparison."""
+def _calibration(study: Study) -> Figure:
     main = study.main_comparison()
     title = f"simulated studies like {main.second} − {main.first}, {study.corpus.title}"
     return figures.calibration(stats.calibration_table(main), title)
 
 
-def results_of_all(study: Study) -> Table:
+def _results(study: Study) -> Table:
     names = "; ".join(f"{ours} is the paper's {PUBLISHED_NAMES[ours][0]}" for ours in tables.SCORES)
     caption = f"Test scores in %: {names}. {study.corpus.title}. Published numbers: IEMOCAP; {SOURCE}."
     return Table(tables.results_table(study), caption)

@@ -75,11 +75,8 @@ def audio_scales(corpus: Corpus, fold: int) -> Figure:
 @styled
 def embedding_coverage(corpus: Corpus, ax: Axes | None = None) -> Axes:
     """Share of the words and of the running text that have a vector which is not zero."""
-    counts, has_vector = corpus.token_counts()
-    shares = {
-        "words used": has_vector[counts > 0].mean(),
-        "running text": counts[has_vector].sum() / counts.sum(),
-    }
+    counts, known = corpus.token_counts()
+    shares = {"words used": known[counts > 0].mean(), "running text": counts[known].sum() / counts.sum()}
     ax = place(ax, COLUMN, 1.2)
     bars = ax.barh(list(shares), [100 * s for s in shares.values()], color=SERIES[0])
     ax.bar_label(bars, [f"{s:.1%}" for s in shares.values()], padding=2, size=7)

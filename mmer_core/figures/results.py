@@ -77,9 +77,8 @@ def scores(results: pd.DataFrame, corpus: Corpus) -> Figure:
 @styled
 def confusion(matrix: np.ndarray, classes: Sequence[str], title: str, ax: Axes | None = None) -> Axes:
     """Confusion matrix: the share of each true class (row) that was given each name (column), in per cent."""
-    return heatmap(
-        ax, per_cent(matrix), classes, title, "% of the true class", fmt=".0f", vmin=0, vmax=100, cmap="Blues"
-    )
+    look = dict(fmt=".0f", vmin=0, vmax=100, cmap="Blues")
+    return heatmap(ax, per_cent(matrix), classes, title, "% of the true class", **look)
 
 
 def per_cent(matrix: np.ndarray) -> np.ndarray:

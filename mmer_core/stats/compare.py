@@ -83,17 +83,14 @@ class Difference:
 
     def sentence(self) -> str:
         """The verdict in words that claim no more than it does."""
-        interval95, interval90 = (
-            f"{level}% interval {100 * low:+.1f} to {100 * high:+.1f}"
-            for level, (low, high) in ((95, self.interval95), (90, self.interval90))
-        )
-        points = f"{100 * self.difference:+.1f} points of {self.metric} ({interval95})"
+        (low, high), (inner_low, inner_high) = self.interval95, self.interval90
+        points = f"{100 * self.difference:+.1f} points of {self.metric}"
+        points += f" (95% interval {100 * low:+.1f} to {100 * high:+.1f})"
+        interval90 = f"90% interval {100 * inner_low:+.1f} to {100 * inner_high:+.1f}"
         margin = f"{100 * self.rope:g} points"
-        beyond = (
-            f", and so is any smaller than {margin}"
-            if self.exceeds_margin
-            else f"; whether it exceeds {margin} is open"
-        )
+        beyond = f"; whether it exceeds {margin} is open"
+        if self.exceeds_margin:
+            beyond = f", and so is any smaller than {margin}"
         meaning = {
             "different": f"a difference of zero is excluded{beyond}",
             "equivalent": f"a difference of {margin} or more is excluded ({interval90})",

@@ -32,7 +32,7 @@ def effect_sizes(comparison: Comparison) -> pd.DataFrame:
 
 
 def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd.DataFrame:
-    """The difference in recall of each class, with Holm's correction over the classes.
+    """The difference in recall of each class, by `compare`, with Holm's correction over the classes.
 
     Args:
         recalls: one row a run and class: variant, fold, seed, class, recall, n_train, n_test (`Study.recalls()`).
@@ -40,9 +40,6 @@ def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd
     Returns:
         class, first, second (mean recalls), difference, low, high (95%, not corrected), p, "p (Holm)", verdict. All are
         secondary. A class that some test part lacks has no recall there: it is left out, with NaN in its row.
-
-    Raises:
-        MmerError: as `compare` does.
     """
     both = pd.concat([results_of(recalls, variant) for variant in (first, second)])
     rows = []

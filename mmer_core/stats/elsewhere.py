@@ -49,14 +49,11 @@ def on_one_split(
     """A verdict on accuracy for a corpus with one official split: it speaks of this split only.
 
     SE^2 = variance over clusters of test utterances + variance of both means over seeds; Welch's degrees of freedom.
-    How the verdict would fare with other train utterances is not in the data.
+    How the verdict would fare with other train utterances is not in the data. It needs two seeds or more.
 
     Args:
         first, second: one dict for each seed: ids [N], label [N], logits [N, C] of the test part.
         clusters: dialogue or speaker of each utterance id, if known.
-
-    Raises:
-        MmerError: with fewer than two seeds of a variant, or test utterances that differ.
     """
     if min(len(first), len(second)) < 2:
         raise MmerError("one split needs two seeds or more of each variant")

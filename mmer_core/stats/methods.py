@@ -45,7 +45,7 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
         limit = "With few folds its intervals are too short (see the calibration): shown, not trusted."
         tests.append(_bootstrap(c.pairs, limit))
     limit = "Ignores the overlap of train parts: an optimistic bound."
-    tests.append(_t("paired t on fold means", d, limit)._replace(keeps_level=False))
+    tests.append(_t("paired t on fold means", d, limit))
     floor = f"With {F} folds its p cannot go below {smallest_p(F):g}."
     if (d != 0).any():
         p = float(stats.wilcoxon(d, method="exact" if len(set(abs(d))) == F and (d != 0).all() else "auto").pvalue)
@@ -88,9 +88,8 @@ def cautions(comparison: Comparison) -> list[str]:
     """
     sentences, name = [], f"{comparison.second} - {comparison.first}"
     if hinges_on_overlap(comparison):
-        sentences.append(
-            f"{name} hinges on the overlap of training sets: without that correction the verdict would be another."
-        )
+        what = "without that correction the verdict would be another"
+        sentences.append(f"{name} hinges on the overlap of training sets: {what}.")
     if smallest_p(len(comparison.folds)) < 0.05:
         table = side_by_side(comparison)
         able = table[table["keeps_level"]]

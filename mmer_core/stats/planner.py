@@ -33,11 +33,10 @@ def chances_now(comparison: Comparison) -> pd.DataFrame:
     """Chance of each verdict for this design, if the truth is 0 and if it equals the margin."""
     t, s = variance_levels(comparison)["as estimated"]
     F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
-    margin = 100 * comparison.rope
-    rows = [
-        {"true difference (points)": d, **verdict_chances(d, t, s, F, S, comparison.overlap, margin)}
-        for d in (0.0, margin)
-    ]
+    margin, rows = 100 * comparison.rope, []
+    for d in (0.0, margin):
+        chances = verdict_chances(d, t, s, F, S, comparison.overlap, margin)
+        rows.append({"true difference (points)": d, **chances})
     return pd.DataFrame(rows)
 
 

@@ -54,9 +54,8 @@ def prose(comparisons: Sequence[Comparison], corpus: str) -> str:
     if close == n:
         text.append(f"{sides} are comparable within the margin in {f'all {n} {many}' if n > 1 else f'this {one}'}.")
     elif close:
-        text.append(
-            f"They are comparable within the margin in {close} of {n} {many}, and not shown to be so in the others."
-        )
+        shown = f"in {close} of {n} {many}, and not shown to be so in the others"
+        text.append(f"They are comparable within the margin {shown}.")
     else:
         text.append(f"That they are comparable is not shown for any {one}.")
     table = verdict_table(comparisons)

@@ -24,8 +24,6 @@ from mmer_core.study import Study
 from mmer_core.variant import Variant
 from mmer_core.widgets.kit import Shown, View, buttons, choice, refill, table
 
-# ---------------------------------------------------------------------------------------------- 01: the corpus
-
 
 def corpus_panel(corpus: Corpus) -> W.VBox:
     """Open a corpus by its path (building its store if need be) and read its report."""
@@ -56,9 +54,6 @@ def corpus_shown(corpus: Corpus) -> Shown:
     head = f"<b>{html.escape(corpus.title)}</b>: {len(corpus)} utterances, {len(corpus.classes)} classes"
     grid = f'<div style="display: flex; flex-wrap: wrap; gap: 1em 4em">{tables}</div>'
     return Shown(f"{head}<ul>{findings}</ul>{grid}")
-
-
-# ------------------------------------------------------------------------------------- 02, 03: results by modality
 
 
 def results_panel(study: Study, attentions: Sequence[str] = ("self",)) -> W.VBox:
@@ -95,9 +90,9 @@ class VariantControls:
         }
         choices = (self.attentions, ("statistical", "none"), ("published", "corrected"))
         self.attention, self.pooling, self.preset = map(buttons, choices)
-        self.all = (*self.toggles.values(), self.attention, self.pooling, self.preset)
-        rows = {"modalities": self.all[:-3], "attention": self.all[-3:-2]}
-        rows |= {"pooling": self.all[-2:-1], "preset": self.all[-1:]}
+        rows = {"modalities": list(self.toggles.values()), "attention": [self.attention]}
+        rows |= {"pooling": [self.pooling], "preset": [self.preset]}
+        self.all = [control for row in rows.values() for control in row]
         self.rows = [W.HBox([W.Label(name, layout=W.Layout(width="6em")), *row]) for name, row in rows.items()]
 
     def modalities(self) -> str:
@@ -163,13 +158,9 @@ def results_shown(study: Study) -> Shown:
     scores.insert(0, "score (%)", [m.replace("_", " ") for m in METRICS])
     scores["published, on IEMOCAP"] = 100 * published.reindex(METRICS).astype(float)
     scores["its name there"] = [PUBLISHED_NAMES[m][0] for m in METRICS]
-    parameters = f"{results['parameters'].iloc[0]:,} parameters"
-    head = f"<b>{variant}</b>: {len(results)} of {len(study.runs)} runs, {parameters}, {title}"
+    runs = f"{len(results)} of {len(study.runs)} runs, {results['parameters'].iloc[0]:,} parameters"
     pictures = (bundle.learning_curves(study, [variant]), bundle.confusion(study, variant))
-    return Shown(head + table(scores), pictures)
-
-
-# ----------------------------------------------------------------------------------------------- 04: attention maps
+    return Shown(f"<b>{variant}</b>: {runs}, {title}{table(scores)}", pictures)
 
 
 def attention_panel(study: Study) -> W.VBox:
@@ -203,10 +194,9 @@ def attention_shown(study: Study, variant: str, fold: int, seed: int, row: int, 
     """What a trained network says of one utterance, and where one of its blocks attends (head -1: mean of heads)."""
     explanation = explain(study.model(variant, fold, seed), study.corpus, row, fold)
     answer = "right" if explanation.label == explanation.predicted else "wrong"
-    message = (
-        f"The network says <b>{html.escape(explanation.predicted)}</b> with probability "
-        f"{explanation.probability.max():.2f}; the label is <b>{html.escape(explanation.label)}</b>: {answer}."
-    )
+    predicted, label = html.escape(explanation.predicted), html.escape(explanation.label)
+    message = f"The network says <b>{predicted}</b> with probability {explanation.probability.max():.2f}; "
+    message += f"the label is <b>{label}</b>: {answer}."
     title = f"{variant}, fold {fold}, seed {seed}, {explanation.id}\n"
     title += f"{block_name(block)}, {head_name(head)}, {study.corpus.title}"
     return Shown(message, [figures.attention_map(explanation.maps[block], None if head < 0 else head, title)])
@@ -219,9 +209,6 @@ def block_name(block: str) -> str:
 
 def head_name(head: int) -> str:
     return "mean of heads" if head < 0 else f"head {head + 1}"
-
-
-# -------------------------------------------------------------------------------------------------- 05: comparisons
 
 
 def comparison_panel(study: Study) -> W.VBox:
