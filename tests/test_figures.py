@@ -7,6 +7,8 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib.pyplot as plt
+import nbclient
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -272,6 +274,13 @@ def test_figures_of_ones_own_leave_pyplot_alone(study):
     for name, arguments in every_picture(study).items():
         getattr(figures, name)(*arguments)
     assert plt.get_fignums() == before
+
+
+def test_a_notebook_shows_a_figure_once_and_as_a_picture(tmp_path):
+    cell = nbformat.v4.new_code_cell("from mmer_core import figures\nfigures.forest([], 'title')")
+    nbclient.NotebookClient(nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3").execute()
+    (output,) = [output for output in cell.outputs if output.output_type != "stream"]
+    assert "image/png" in output.data
 
 
 def test_nothing_of_a_long_series_is_dropped(study):

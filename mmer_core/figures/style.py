@@ -53,10 +53,11 @@ def styled(plot: Callable[P, Axes | Figure]) -> Callable[P, Figure]:
 
 
 def subplots(width: float, height: float, *layout: int, **more: Any) -> tuple[Figure, Any]:
-    """A new figure of so many inches with its axes. pyplot does not know it, so nobody has to close it."""
-    fig = Figure(figsize=(width, height))
-    FigureCanvasAgg(fig)  # seaborn draws once to see which labels would overlap
-    return fig, fig.subplots(*layout, **more)
+    """A new figure of so many inches with its axes; closed at once, so that a notebook shows it no second time."""
+    fig, axes = plt.subplots(*layout, figsize=(width, height), **more)
+    plt.close(fig)
+    FigureCanvasAgg(fig)  # seaborn draws once to see which labels overlap; a closed figure may have lost its canvas
+    return fig, axes
 
 
 def place(ax: Axes | None, width: float, height: float) -> Axes:
