@@ -33,8 +33,9 @@ def contents(study: Study) -> dict[str, Callable[[], Item]]:
         "corpus_classes": lambda: figures.class_sizes(corpus),
         "corpus_folds": lambda: figures.fold_sizes(corpus),
         "corpus_lengths": lambda: figures.lengths(corpus),
-        "corpus_audio": lambda: figures.audio_scales(corpus, study.folds[0]),
     }
+    if "audio" in corpus.lengths:
+        items["corpus_audio"] = lambda: figures.audio_scales(corpus, study.folds[0])
     if "tokens" in corpus.arrays:
         items["corpus_words"] = lambda: figures.embedding_coverage(corpus)
     if results.empty:

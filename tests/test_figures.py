@@ -1,5 +1,6 @@
 """Figures and tables are drawn from the ledger's numbers, and saved as a publisher wants them."""
 
+import dataclasses
 import inspect
 import io
 import re
@@ -281,6 +282,14 @@ def test_a_notebook_shows_a_figure_once_and_as_a_picture(tmp_path):
     nbclient.NotebookClient(nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3").execute()
     (output,) = [output for output in cell.outputs if output.output_type != "stream"]
     assert "image/png" in output.data
+
+
+def test_a_corpus_may_have_fewer_modalities(study):
+    one = dataclasses.replace(study.corpus, lengths={"video": study.corpus.lengths["video"]})
+    assert len(figures.lengths(one).axes) == 1
+    assert "corpus_audio" in bundle.contents(study)
+    settings = dict(folds=[1], protocol=study.protocol, ledger=study.ledger.folder)
+    assert "corpus_audio" not in bundle.contents(mc.Study(one, ["self_v"], **settings))
 
 
 def test_nothing_of_a_long_series_is_dropped(study):

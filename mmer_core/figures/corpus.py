@@ -44,8 +44,8 @@ def fold_sizes(corpus: Corpus, ax: Axes | None = None) -> Axes:
 @styled
 def lengths(corpus: Corpus) -> Figure:
     """How many of its time steps an utterance fills, in each modality."""
-    fig, axes = subplots(PAGE, 1.9, 1, 3, sharey=True)
-    for ax, (name, n) in zip(axes, corpus.lengths.items(), strict=True):
+    fig, axes = subplots(PAGE, 1.9, 1, len(corpus.lengths), sharey=True, squeeze=False)
+    for ax, (name, n) in zip(axes[0], corpus.lengths.items(), strict=True):
         full = getattr(corpus.sizes, name).length
         width = -(-full // 40)
         bins = np.arange(full % width or width, full + width + 1, width) - width + 0.5  # the last one ends behind T

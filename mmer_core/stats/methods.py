@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import softmax
 from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.contingency_tables import mcnemar
 
@@ -193,9 +194,7 @@ def _ensemble_right(predictions: Predictions) -> pd.Series:
     parts = []
     for fold in sorted({fold for fold, _ in predictions}):
         mine = [p for (f, _), p in predictions.items() if f == fold]
-        logits = np.stack([p["logits"] for p in mine]).astype(float)  # (seeds, N, C)
-        probability = np.exp(logits - logits.max(2, keepdims=True))
-        probability /= probability.sum(2, keepdims=True)
+        probability = softmax(np.stack([p["logits"] for p in mine]).astype(float), axis=2)  # (seeds, N, C)
         index = pd.MultiIndex.from_product([[fold], mine[0]["ids"]])
         parts.append(pd.Series(probability.mean(0).argmax(1) == mine[0]["label"], index=index))
     return pd.concat(parts)
