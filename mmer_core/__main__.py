@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "run":
             study.select(*options.variants).run(device=options.device)
         if options.command == "export":
-            files = mc.tables.export(study, options.to)
+            files = mc.export(study, options.to)
             print(f"{len(files)} files in {files[0].parent}\n{mc.tables.REMINDER}")
         else:
             print(study.status().to_string(index=False, float_format="{:.3f}".format))

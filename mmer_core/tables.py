@@ -1,16 +1,14 @@
-"""Tables for a paper, and the bundle: every figure and table of a study, written to figures/."""
+"""Tables for a paper: of numbers, as people read them, and as files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from mmer_core import figures, stats
-from mmer_core.explain import explain
-from mmer_core.metrics import PUBLISHED_NAMES, SOURCE, published_results
-from mmer_core.paths import root
+from mmer_core.figures import output_folder
+from mmer_core.metrics import published_results
+from mmer_core.stats import self_and_cross
 from mmer_core.study import Study
 
 SCORES = ("accuracy", "balanced_accuracy")
@@ -20,15 +18,9 @@ REMINDER = (
 )
 
 
-def comparisons(study: Study, pairs: Iterable[tuple[str, str]] = stats.PAIRS) -> list[stats.Comparison]:
-    """The comparisons of those pairs that have been trained, by the metric and margin that the study declares.
-
-    Raises:
-        ValueError: if the study declares no margin.
-    """
-    if study.margin is None:
-        raise ValueError("a verdict needs a margin: declare it in the study before the runs")
-    return stats.family(study.results(), study.primary_metric, study.margin, list(pairs), study.exploratory())
+def has_verdicts(study: Study) -> bool:
+    """Whether the study allows any: they need a margin, and three folds or more."""
+    return study.margin is not None and len(study.folds) > 2
 
 
 def results_table(study: Study) -> pd.DataFrame:
@@ -39,7 +31,9 @@ def results_table(study: Study) -> pd.DataFrame:
     are the numbers published for IEMOCAP (source: `metrics.SOURCE`), under the field's names.
     """
     results, published = study.results(), published_results().set_index("variant")
-    verdicts = {c.second: c.verdict for c in comparisons(study)} if study.margin and len(study.folds) > 2 else {}
+    verdicts = {}
+    if has_verdicts(study):  # the variants of a declared pair stand in either order, and "cross" sorts before "self"
+        verdicts = {min(c.first, c.second): c.verdict for c in study.comparisons() if self_and_cross(c)}
     rows = []
     for name, mine in results.groupby("variant", sort=False):
         row = {"variant": name, "parameters": mine["parameters"].iloc[0], "runs": len(mine)}
@@ -60,6 +54,8 @@ def results_table(study: Study) -> pd.DataFrame:
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """A table as people read it: numbers rounded to what they mean, missing ones a dash, all as text."""
+    if frame.empty:
+        return pd.DataFrame({"": ["Nothing of this has been trained."]})
 
     def text(column: str, value: object) -> str:
         if pd.isna(value):
@@ -75,12 +71,9 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 def save_table(frame: pd.DataFrame, name: str, caption: str, folder: str | Path | None = None) -> list[Path]:
     """Write a table as LaTeX (booktabs), markdown and CSV into figures/; returns the files."""
-    folder = Path(folder) if folder else root() / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = tex, markdown, csv = [folder / f"{name}.{kind}" for kind in ("tex", "md", "csv")]
+    files = tex, markdown, csv = [output_folder(folder) / f"{name}.{kind}" for kind in ("tex", "md", "csv")]
     table = shown(frame)
-    escape = dict.fromkeys("_%&#", None)
-    escape = str.maketrans({c: f"\\{c}" for c in escape} | {"–": "--"})
+    escape = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "–": "--"})
     latex = table.map(lambda s: s.translate(escape)).rename(columns=lambda c: c.translate(escape))
     style = latex.style.hide(axis="index")
     options = dict(hrules=True, caption=caption.translate(escape), label=f"tab:{name}", position="t")
@@ -89,47 +82,4 @@ def save_table(frame: pd.DataFrame, name: str, caption: str, folder: str | Path 
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     markdown.write_text(f"{text}\n\n{caption}\n", encoding="utf-8")
     frame.to_csv(csv, index=False)
-    return files
-
-
-def export(study: Study, folder: str | Path | None = None) -> list[Path]:
-    """Write all figures and tables of what the ledger holds of this study; returns the files.
-
-    Raises:
-        ValueError: if nothing of the study has been trained yet.
-    """
-    results, corpus = study.results(), study.corpus
-    if results.empty:
-        raise ValueError(f"{study!r}: train something first (python -m mmer_core run)")
-    title = corpus.title
-    drawn = {
-        "corpus_classes": figures.class_sizes(corpus),
-        "corpus_folds": figures.fold_sizes(corpus),
-        "corpus_lengths": figures.lengths(corpus),
-        "scores": figures.scores(results, corpus),
-    }
-    best = [v for v in ("self_tva", "cross_tva") if v in set(results["variant"])] or [results["variant"].iloc[0]]
-    drawn["learning_curves"] = figures.learning_curves(study.learning_curves(), best, title)
-    for name in best:
-        drawn[f"confusion_{name}"] = figures.confusion(study.confusion(name), corpus.classes, f"{name}, {title}")
-        run = results[results["variant"] == name].iloc[0]
-        found = explain(
-            study.model(name, run["fold"], run["seed"]), corpus, int(corpus.folds[run["fold"]].test[0]), run["fold"]
-        )
-        block = next(iter(found.maps.values()))
-        where = f"{name}, fold {run['fold']}, seed {run['seed']}, {found.id}"
-        heading = f"{where}: {found.label}\nblock {block.block}, mean of heads, {title}"
-        drawn[f"attention_{name}"] = figures.attention_map(block, None, heading)
-    names = "; ".join(f"{ours} is the paper's {PUBLISHED_NAMES[ours][0]}" for ours in SCORES)
-    note = f"{title}. Published numbers: IEMOCAP; {SOURCE}."
-    files = save_table(results_table(study), "results", f"Test scores in %: {names}. {note}", folder)
-    if study.margin is not None and (found := comparisons(study)):
-        drawn["forest"] = figures.forest(found, title)
-        drawn |= {f"paired_{c.first}_{c.second}": figures.paired(c, title) for c in found}
-        files += save_table(stats.verdict_table(found), "comparisons", f"Differences in points. {title}.", folder)
-        report = files[0].parent / "report.txt"
-        report.write_text(stats.prose(found, title) + "\n", encoding="utf-8")
-        files.append(report)
-    for name, fig in drawn.items():
-        files += figures.save_figure(fig, name, folder)
     return files

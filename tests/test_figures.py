@@ -1,17 +1,22 @@
 """Figures and tables are drawn from the ledger's numbers, and saved as a publisher wants them."""
 
+import dataclasses
+import inspect
 import io
 import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib.pyplot as plt
+import nbclient
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import mmer_core as mc
-from mmer_core import figures, stats, tables
+from mmer_core import bundle, figures, stats, tables
 from mmer_core.explain import explain
 from mmer_core.metrics import published_results
 from mmer_core.training import Protocol
@@ -113,7 +118,7 @@ def test_the_table_separates_folds_from_seeds(study):
 
 
 def test_verdicts_in_the_table_are_those_of_compare(study):
-    table = tables.shown(stats.verdict_table(tables.comparisons(study)))
+    table = tables.shown(stats.verdict_table(study.comparisons()))
     found = mc.compare(study.results(), "self_tva", "cross_tva", rope=0.02)
     assert table.loc[0, "verdict"] == found.verdict
     assert [float(x) for x in table.loc[0, ["points", "95% low"]]] == pytest.approx(
@@ -121,27 +126,196 @@ def test_verdicts_in_the_table_are_those_of_compare(study):
     )
 
 
-def test_the_bundle_is_whole(study, tmp_path):
-    files = tables.export(study, tmp_path)
+@pytest.fixture(scope="module")
+def exported(study, tmp_path_factory) -> list:
+    return mc.export(study, tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture
+def unsaved(monkeypatch):
+    """Most of the time goes into writing figures: an empty file has the same name."""
+
+    def touch(fig, name, folder):
+        assert isinstance(fig, Figure)
+        (folder / f"{name}.pdf").touch()
+        return [folder / f"{name}.pdf"]
+
+    monkeypatch.setattr(figures, "save_figure", touch)
+
+
+def test_the_bundle_is_whole(study, exported):
+    files, folder = exported, exported[0].parent
     assert {f.suffix for f in files} == {".pdf", ".svg", ".png", ".tex", ".md", ".csv", ".txt"}
     assert all(f.stat().st_size > 100 for f in files)
-    tex = (tmp_path / "results.tex").read_text()
+    tex = (folder / "results.tex").read_text()
     assert r"\toprule" in tex and r"self\_tva" in tex and "synthetic" in tex
     assert not re.search(r"(?<!\\)[_%]", re.sub(r"\\label\{.*?\}", "", tex))
-    saved = pd.read_csv(tmp_path / "results.csv").fillna({"against self": ""})
+    saved = pd.read_csv(folder / "results.csv").fillna({"against self": ""})
     pd.testing.assert_frame_equal(saved, tables.results_table(study), check_dtype=False)
 
 
 def test_nothing_to_export_is_said(study, tmp_path):
     with pytest.raises(ValueError, match="train something first"):
-        tables.export(study.with_variants(["self_v"]), tmp_path)
+        mc.export(study.with_variants(["self_v"]), tmp_path)
 
 
-def test_figures_are_closed(study):
+def test_what_is_shown_is_what_the_bundle_writes(study, exported, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMER_ROOT", str(tmp_path))
+    for name in ("corpus_classes", "paired_self_tva_cross_tva", "results", "comparisons", "report"):
+        bundle.show(study, name)
+    shown = list((tmp_path / "figures").iterdir())
+    assert len(shown) == 3 + 3 + 3 + 3 + 1
+    for file in shown:
+        if file.suffix != ".svg":  # has random names inside
+            assert file.read_bytes() == (exported[0].parent / file.name).read_bytes(), file.name
+    with pytest.raises(mc.MmerError, match="no 'forrest' to show; it has corpus_classes"):
+        bundle.show(study, "forrest")
+
+
+def test_before_any_run_the_corpus_can_be_shown(study):
+    items = bundle.contents(study.with_variants(["self_v"]))
+    assert items and all(name.startswith("corpus_") for name in items)
+
+
+@pytest.mark.parametrize("change", [dict(margin=None), dict(folds=[1, 2])])
+def test_without_verdicts_there_is_all_the_rest(study, tmp_path, unsaved, change):
+    settings = dict(seeds=[1, 2], folds=[1, 2, 3], protocol=study.protocol, ledger=study.ledger.folder, margin=0.02)
+    few = mc.Study(study.corpus, list(study.variants), **{**settings, **change})
+    names = {file.stem for file in mc.export(few, tmp_path)}
+    assert {"scores", "results", "confusion_self_tva", "attention_cross_tva", "learning_curves"} <= names
+    assert not names & {"forest", "comparisons", "report", "calibration", "paired_self_tva_cross_tva"}
+
+
+def test_without_declared_comparisons_that_is_said(study, tmp_path, unsaved):
+    settings = dict(seeds=[1, 2], folds=[1, 2, 3], protocol=study.protocol, ledger=study.ledger.folder, margin=0.02)
+    none = mc.Study(study.corpus, list(study.variants), comparisons=[], **settings)
+    mc.export(none, tmp_path)
+    assert "no declared comparison has been trained" in (tmp_path / "report.txt").read_text()
+    assert "has been trained" in (tmp_path / "comparisons.tex").read_text()
+    assert any("has been trained" in text.get_text() for text in figures.forest([], "t").axes[0].texts)
+    assert (tmp_path / "calibration.pdf").is_file(), "the main comparison is then an exploratory one"
+
+
+def test_only_verdicts_on_self_and_cross_stand_in_the_table(study):
+    settings = dict(seeds=[1, 2], folds=[1, 2, 3], protocol=study.protocol, ledger=study.ledger.folder, margin=0.02)
+    pairs = [("self_ta_corrected", "cross_tva"), ("cross_tva", "self_tva"), ("self_ta_corrected", "self_tva")]
+    table = tables.results_table(mc.Study(study.corpus, list(study.variants), comparisons=pairs, **settings))
+    told = table.set_index("variant")["against self"].to_dict()
+    assert told.pop("cross_tva") == mc.compare(study.results(), "self_tva", "cross_tva", rope=0.02).verdict
+    assert set(told.values()) == {""}
+
+
+# ------------------------------------------------------------------------------------------- figures in other figures
+
+
+def every_picture(study) -> dict:
+    """The arguments of every plot function."""
+    corpus, results, matrix = study.corpus, study.results(), study.confusion("self_tva")
+    c = mc.compare(results, "self_tva", "cross_tva", rope=0.02)
+    row = int(corpus.folds[1].test[0])
+    attention = explain(study.model("self_tva", 1, 1), corpus, row, 1).maps["t"]
+    return {
+        "attention_map": (attention, None, "t"),
+        "audio_scales": (corpus, 1),
+        "calibration": (stats.calibration_table(c, studies=20), "t"),
+        "class_differences": (stats.per_class(study.recalls(), c.first, c.second, 0.02), "t", 0.02),
+        "class_sizes": (corpus,),
+        "confusion": (matrix, corpus.classes, "t"),
+        "confusion_difference": (matrix, matrix.T, corpus.classes, "t"),
+        "embedding_coverage": (corpus,),
+        "fold_sizes": (corpus,),
+        "forest": ([c, c], "t"),
+        "learning_curves": (study.learning_curves(), ["self_tva", "cross_tva"], "t"),
+        "lengths": (corpus,),
+        "paired": (c, "t"),
+        "scores": (results, corpus),
+        "variance": (stats.difference_components(c), "t"),
+    }
+
+
+def content(ax) -> list:
+    """What is drawn in axes, in their own coordinates."""
+    drawn = [line.get_xydata().tolist() for line in ax.lines] + [patch.get_path() for patch in ax.patches]
+    texts = [text.get_text() for text in (*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label)]
+    ticks = [axis.get_tick_params() | {"labelsize": None} for axis in (ax.xaxis, ax.yaxis)]
+    return [str(drawn), texts, ticks, ax.get_xlim(), ax.get_ylim()]
+
+
+def test_a_picture_of_one_axes_fits_into_any_figure(study):
+    """It draws the same there, and touches neither the other axes nor pyplot."""
+    pictures = every_picture(study)
+    plots = {n: f for n, f in vars(figures).items() if "return" in getattr(f, "__annotations__", ())}
+    assert set(pictures) | {"save_figure", "output_folder"} == set(plots), "a picture is not tested"
+    for name, arguments in pictures.items():
+        mine = getattr(figures, name)(*arguments)
+        assert isinstance(mine, Figure)
+        data = [ax for ax in mine.axes if ax.get_label() != "<colorbar>"]
+        takes_ax = "ax" in inspect.signature(getattr(figures, name)).parameters
+        assert takes_ax == (len(data) == 1), name
+        if not takes_ax:
+            continue
+        theirs = plt.figure(layout="constrained")
+        try:
+            left, right = theirs.subfigures(1, 2)
+            place, others = left.subplots(), right.subplots(2, 1, sharex=True)
+            others[0].plot([1, 2], [3, 4], label="mine")
+            before, current, open_ones = [content(ax) for ax in others], plt.gca(), plt.get_fignums()
+            assert getattr(figures, name)(*arguments, ax=place) is theirs
+            assert content(place) == content(data[0]), name
+            assert [content(ax) for ax in others] == before and not theirs.legends and not right.legends
+            assert set(theirs.axes) - {place, *others} == {a for a in left.axes if a.get_label() == "<colorbar>"}
+            assert plt.get_fignums() == open_ones and plt.gca() is current
+            theirs.savefig(io.BytesIO())
+        finally:
+            plt.close(theirs)
+
+
+def test_figures_of_ones_own_leave_pyplot_alone(study):
     before = plt.get_fignums()
-    figures.lengths(study.corpus)
-    figures.audio_scales(study.corpus, 1)
-    figures.fold_sizes(study.corpus)
-    figures.embedding_coverage(study.corpus)
-    figures.learning_curves(study.learning_curves(), ["self_tva", "cross_tva"], "t")
+    for name, arguments in every_picture(study).items():
+        getattr(figures, name)(*arguments)
     assert plt.get_fignums() == before
+
+
+def test_a_notebook_shows_a_figure_once_and_as_a_picture(tmp_path):
+    cell = nbformat.v4.new_code_cell("from mmer_core import figures\nfigures.forest([], 'title')")
+    nbclient.NotebookClient(nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3").execute()
+    (output,) = [output for output in cell.outputs if output.output_type != "stream"]
+    assert "image/png" in output.data
+
+
+def test_a_corpus_may_have_fewer_modalities(study):
+    one = dataclasses.replace(study.corpus, lengths={"video": study.corpus.lengths["video"]})
+    assert len(figures.lengths(one).axes) == 1
+    assert "corpus_audio" in bundle.contents(study)
+    settings = dict(folds=[1], protocol=study.protocol, ledger=study.ledger.folder)
+    assert "corpus_audio" not in bundle.contents(mc.Study(one, ["self_v"], **settings))
+
+
+def test_nothing_of_a_long_series_is_dropped(study):
+    """Nine variants, ten folds, four correlations: more than there are colours and sizes."""
+    names = [f"v{n}" for n in range(9)]
+    curves = pd.concat(
+        [study.learning_curves().query("variant == 'self_tva' and seed == 1").assign(variant=n) for n in names]
+    )
+    right = figures.learning_curves(curves, names, "t").axes[1]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == names
+    assert len(right.lines) == 2 * 9 * 3  # a line and a dot for each run
+
+    a = 0.5 + 0.01 * np.arange(20.0).reshape(10, 2)
+    rows = [
+        dict(variant=v, fold=f, seed=s, accuracy=a[f, s] + (v == "b") * 0.01 * f)
+        for v in "ab"
+        for f in range(10)
+        for s in range(2)
+    ]
+    c = stats.compare(pd.DataFrame(rows), "a", "b", rope=0.02)
+    left = figures.paired(c, "t").axes[0]
+    assert len(left.lines) == 20 and len(left.get_legend().get_texts()) == 10
+
+    table = stats.calibration_table(c, studies=20, correlations=(0, 0.1, 0.2, 0.3))
+    fig = figures.calibration(table, "t")
+    assert len(fig.legends[0].get_texts()) == 2 * 4
+    drawn = sum(len(line.get_xdata()) for line in fig.axes[0].lines if line.get_linestyle() == "None")
+    assert drawn == len(table)
+    assert len({line.get_markersize() for line in fig.axes[0].lines if line.get_linestyle() == "None"}) == 4

@@ -11,6 +11,7 @@ import statsmodels.formula.api as smf
 from scipy import stats as scipy_stats
 from test_stats import frame
 
+import mmer_core as mc
 from mmer_core import stats
 from mmer_core.stats import calibration
 from mmer_core.stats.calibration import METHODS, Truth, rates, simulate, twins, variance_levels
@@ -78,6 +79,9 @@ def test_bayesian_probabilities_against_baycomp_and_the_verdict(d):
     assert tuple(stats.bayesian(c).values()) == pytest.approx(wanted)
     z = (c.rope - c.difference) / c.se
     assert stats.bayesian(c)["second better"] == pytest.approx(scipy_stats.t.sf(z, 4))
+    point = compared(np.full((5, 2), 3.0))  # the same difference in all folds
+    wanted = baycomp.single.Posterior(point.difference, 0, 4, point.rope).probs()
+    assert tuple(stats.bayesian(point).values()) == wanted == (0, 0, 1)
 
 
 def test_what_hinges_on_the_overlap_is_told():
@@ -384,6 +388,41 @@ def test_per_class_differences_are_comparisons_with_holm(rng):
     assert interval["high"] - interval["recall"] == pytest.approx(reach)
 
 
+def test_only_a_missing_class_is_left_out(rng):
+    """Whatever else is wrong with the request is told: it must not look like classes that nobody has."""
+    r = recalls(rng)
+    lacking = r.assign(recall=r["recall"].where((r["class"] != "c0") | (r["fold"] != 1)))
+    for bad in (r, lacking, lacking[lacking["class"] == "c0"]):
+        with pytest.raises(mc.MmerError, match="'no_such_variant'"):
+            stats.per_class(bad, "a", "no_such_variant", rope=0.02)
+    for change, message in (
+        (dict(rope=0), "rope"),
+        (dict(rope=-0.02), "rope"),
+        (dict(second="a"), "itself"),
+        (dict(recalls=r[r["fold"] < 2]), "three folds"),
+        (dict(recalls=pd.concat([r, r])), "several results"),
+    ):
+        with pytest.raises(mc.MmerError, match=message):
+            stats.per_class(**{"recalls": r, "first": "a", "second": "b", "rope": 0.02, **change})
+    everywhere = stats.per_class(lacking[lacking["class"] == "c0"], "a", "b", rope=0.02)
+    assert everywhere["class"].tolist() == ["c0"] and everywhere.drop(columns="class").isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda f: stats.recall_interval(f, "no_such_variant"),
+        lambda f: stats.same_against_same(f, "no_such_variant", "accuracy", 0.02),
+        lambda f: stats.score_components(f, ["a", "no_such_variant"], "accuracy"),
+        lambda f: stats.compare(f, "a", "no_such_variant", rope=0.02),
+    ],
+)
+def test_a_misspelt_variant_is_named(rng, ask):
+    a = 0.6 + 0.01 * rng.standard_normal((5, 4))
+    with pytest.raises(mc.MmerError, match=r"'no_such_variant'; there are \['a', 'b'\]"):
+        ask(frame(a, a + 0.01))
+
+
 def test_holm_leaves_unknown_ones_out():
     assert holm(pd.Series([0.01, np.nan, 0.04])) == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)
 
@@ -398,15 +437,36 @@ def test_the_report_says_no_more_than_the_verdicts(rng):
             frame(a, wide).replace({"a": "self_ta", "b": "cross_ta"}),
         ]
     )
-    both = stats.family(f, "accuracy", 0.02)
+    both = [stats.compare(f, f"self_{m}", f"cross_{m}", rope=0.02) for m in ("tv", "ta")]
     assert [c.verdict for c in both] == ["equivalent", "undecided"] and not any(c.exploratory for c in both)
     text = stats.prose(both, "toy corpus")
     assert "1 of 2 sets" in text and "Nor is a difference shown" in text and "no evidence of equality" in text
     assert "comparable within the margin in this set" in stats.prose(both[:1], "toy corpus")
     table = stats.verdict_table(both)
     assert table["p (Holm)"].tolist() == pytest.approx(holm(pd.Series([c.p for c in both])).tolist())
-    picked = stats.family(f, "accuracy", 0.02, [("self_tv", "cross_ta")])[0]
-    assert "by hand" in picked.exploratory and "Exploratory" in picked.sentence()
+    picked = stats.compare(f, "self_tv", "cross_ta", rope=0.02, exploratory="it was picked by hand")
+    assert picked.sentence().endswith("Exploratory: it was picked by hand.")
+    assert stats.verdict_table([both[0], picked])["exploratory"].tolist() == ["no", "yes"]
+    others = stats.prose([*both, picked], "toy corpus")  # not self against cross: no sentence may say that they are
+    assert "of 3 pairs" in others and "modalities" not in others and "Self- and cross-attention" not in others
+
+
+def test_what_is_about_self_and_cross_attention_is_told_by_the_names(rng):
+    a = 0.6 + 0.01 * rng.standard_normal((5, 4))
+
+    def about(first, second):
+        return stats.self_and_cross(
+            stats.compare(frame(a, a + 0.01).replace({"a": first, "b": second}), first, second, rope=0.02)
+        )
+
+    assert about("self_tva", "cross_tva") and about("cross_ta_corrected", "self_ta_corrected")
+    for first, second in (("self_tva", "cross_tv"), ("uniform_tva", "cross_tva"), ("self_tva", "cross_tva_nosp")):
+        assert not about(first, second) and not about(second, first)
+
+
+def test_without_comparisons_the_report_says_so():
+    assert stats.prose([], "toy corpus") == "On the toy corpus, no declared comparison has been trained."
+    assert len(stats.verdict_table([])) == 0 and "verdict" in stats.verdict_table([])
 
 
 def test_anybodys_csv(tmp_path, rng):

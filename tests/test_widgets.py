@@ -49,7 +49,7 @@ def undrawn(monkeypatch):
         fields = [np.asarray(field.get_array()).tolist() for field in fig.findobj(is_field)]
         return repr((lines, fields, [text.get_text() for text in fig.findobj(Text)])).encode()
 
-    monkeypatch.setattr(widgets, "png", content)
+    monkeypatch.setattr(widgets.kit, "png", content)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ class Panel:
     def shows(self, *expected) -> bool:
         """These figures, and no other."""
         shown = [picture.value for picture in self.pictures if picture.layout.display != "none"]
-        return shown == [widgets.png(figure) for figure in expected]
+        return shown == [widgets.kit.png(figure) for figure in expected]
 
     @property
     def train(self) -> W.Button:
@@ -235,7 +235,58 @@ def test_failed_training_is_told(untrained, monkeypatch):
     panel = Panel(widgets.results_panel(untrained))
     panel.train.click()
     assert "FloatingPointError: loss &lt;not&gt; finite" in panel.all(W.HTML)[0].value
+    assert "Traceback" in panel.text and panel.shows(), "a fault of the package shows where it is"
     assert not panel.train.disabled and panel.train.description == "Train self_tva (3 of 3 runs missing)"
+
+
+# -------------------------------------------------------------------------------------------------------------- the kit
+
+
+def test_what_a_user_can_mend_is_one_sentence_and_a_fault_shows_where_it_is():
+    def react():
+        raise errors.pop(0)
+
+    view, errors = widgets.View(pictures=1), [mc.MmerError("no <such> thing"), ValueError("a <bug>"), KeyError("k")]
+    call = view.callback(react)
+    call()
+    assert view.message.value == "<b>This cannot be done.</b> no &lt;such&gt; thing"
+    for told in ("ValueError: a &lt;bug&gt;", "KeyError: &#x27;k&#x27;"):
+        call()
+        assert told in view.message.value and "in react" in view.message.value and "<bug>" not in view.message.value
+        assert "cannot be done" not in view.message.value
+
+
+def test_a_view_shows_one_state_at_a_time():
+    view, control = widgets.View(pictures=2), W.IntText(1)
+    pictures = [figures.forest([], "one"), figures.forest([], "two")]
+
+    def react():
+        control.value += 1  # a control that is set by the panel itself does not start it again
+        return widgets.Shown(str(control.value), pictures[: control.value - 1], "details" * (control.value < 3))
+
+    def shown():
+        return sum(picture.layout.display != "none" for picture in view.pictures)
+
+    view.follow([control], react)
+    assert (view.message.value, shown(), view.details.value) == ("2", 1, "details")
+    control.value = 2  # as before: nothing changes
+    assert view.message.value == "2"
+    control.value = 4
+    assert (view.message.value, shown(), view.details.value) == ("5", 2, "")
+
+
+def test_what_is_shown_is_a_function_of_the_state(study):
+    """Without any widget, and for another panel to use."""
+    panels = widgets.panels
+    shown = panels.comparison_shown(study, "self_tva", "cross_tva", "accuracy")
+    assert mc.compare(study.results(), "self_tva", "cross_tva", rope=0.02).verdict in shown.message
+    assert len(shown.pictures) == 1 and "<td" in shown.details
+    assert "self_va" in panels.results_shown(study.with_variants(["self_va"])).message
+    row = int(study.corpus.folds[1].test[0])
+    assert "The network says" in panels.attention_shown(study, "self_tva", 1, 1, row, "t", -1).message
+    assert "140 utterances" in panels.corpus_shown(study.corpus).message
+    with pytest.raises(mc.MmerError):
+        panels.comparison_shown(study, "self_tva", "self_tva", "accuracy")
 
 
 # --------------------------------------------------------------------------------------------------- attention maps

@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmer_core.corpus import Corpus
-from mmer_core.figures.style import COLUMN, PAGE, SERIES, styled
+from mmer_core.figures.style import COLUMN, PAGE, SERIES, place, styled, subplots
+
+SAMPLE = 100  # utterances whose audio frames are looked at
 
 
 @styled
-def class_sizes(corpus: Corpus) -> Figure:
+def class_sizes(corpus: Corpus, ax: Axes | None = None) -> Axes:
     """Utterances of each class."""
     frame = corpus.report()["classes"]
-    fig, ax = plt.subplots(figsize=(COLUMN, 0.7 + 0.22 * len(frame)))
+    ax = place(ax, COLUMN, 0.7 + 0.22 * len(frame))
     bars = ax.barh(frame["class"], frame["utterances"], color=SERIES[0])
-    ax.bar_label(
-        bars, [f"{n} ({s:.0%})" for n, s in zip(frame["utterances"], frame["share"], strict=True)], padding=2, size=7
-    )
+    labels = [f"{row.utterances} ({row.share:.0%})" for row in frame.itertuples()]
+    ax.bar_label(bars, labels, padding=2, size=7)
     ax.set(xlabel="utterances", title=corpus.title, xlim=(0, 1.25 * frame["utterances"].max()))
     ax.invert_yaxis()
-    return fig
+    return ax
 
 
 @styled
-def fold_sizes(corpus: Corpus) -> Figure:
+def fold_sizes(corpus: Corpus, ax: Axes | None = None) -> Axes:
     """Utterances in the parts of each fold, and those left out because they have no video."""
     frame = corpus.report()["folds"].set_index("fold")
-    fig, ax = plt.subplots(figsize=(COLUMN, 2))
-    frame.plot.bar(stacked=True, ax=ax, color=[SERIES[0], SERIES[5], SERIES[4], SERIES[7]], rot=0, width=0.7)
+    ax = place(ax, COLUMN, 2)
+    places, below = range(len(frame)), np.zeros(len(frame))
+    for part, colour in zip(frame, (SERIES[0], SERIES[5], SERIES[4], SERIES[7]), strict=True):
+        ax.bar(places, frame[part], width=0.7, bottom=below, color=colour, label=part)
+        below += frame[part].to_numpy()
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set(xlabel="fold", xticks=places, xticklabels=frame.index, xlim=(-0.6, len(frame) - 0.4))
     ax.set(ylabel="utterances", title=corpus.title)
-    return fig
+    return ax
 
 
 @styled
 def lengths(corpus: Corpus) -> Figure:
     """How many of its time steps an utterance fills, in each modality."""
-    fig, axes = plt.subplots(1, 3, figsize=(PAGE, 1.9), sharey=True)
-    for ax, (name, n) in zip(axes, corpus.lengths.items(), strict=True):
+    fig, axes = subplots(PAGE, 1.9, 1, len(corpus.lengths), sharey=True, squeeze=False)
+    for ax, (name, n) in zip(axes[0], corpus.lengths.items(), strict=True):
         full = getattr(corpus.sizes, name).length
         width = -(-full // 40)
         bins = np.arange(full % width or width, full + width + 1, width) - width + 0.5  # the last one ends behind T
@@ -53,11 +58,11 @@ def lengths(corpus: Corpus) -> Figure:
 
 
 @styled
-def audio_scales(corpus: Corpus, fold: int, sample: int = 100) -> Figure:
+def audio_scales(corpus: Corpus, fold: int) -> Figure:
     """Mean and deviation of each audio feature over valid train frames of a fold, as stored and standardised."""
-    rows = corpus.folds[fold].train[:sample]
+    rows = corpus.folds[fold].train[:SAMPLE]
     valid = np.arange(corpus.sizes.audio.length) < corpus.lengths["audio"][rows, None]
-    fig, axes = plt.subplots(1, 2, figsize=(PAGE, 2))
+    fig, axes = subplots(PAGE, 2, 1, 2)
     for ax, scaled in zip(axes, (None, fold), strict=True):
         frames = corpus.features("audio", rows, fold=scaled)[valid]
         ax.errorbar(range(frames.shape[1]), frames.mean(0), frames.std(0), fmt=".", markersize=3, elinewidth=0.6)
@@ -68,16 +73,13 @@ def audio_scales(corpus: Corpus, fold: int, sample: int = 100) -> Figure:
 
 
 @styled
-def embedding_coverage(corpus: Corpus) -> Figure:
+def embedding_coverage(corpus: Corpus, ax: Axes | None = None) -> Axes:
     """Share of the words and of the running text that have a vector which is not zero."""
-    counts, has_vector = corpus.token_counts()
-    shares = {
-        "words used": has_vector[counts > 0].mean(),
-        "running text": counts[has_vector].sum() / counts.sum(),
-    }
-    fig, ax = plt.subplots(figsize=(COLUMN, 1.2))
+    counts, known = corpus.token_counts()
+    shares = {"words used": known[counts > 0].mean(), "running text": counts[known].sum() / counts.sum()}
+    ax = place(ax, COLUMN, 1.2)
     bars = ax.barh(list(shares), [100 * s for s in shares.values()], color=SERIES[0])
     ax.bar_label(bars, [f"{s:.1%}" for s in shares.values()], padding=2, size=7)
     ax.set(xlabel="with a vector that is not zero (%)", xlim=(0, 115), xticks=range(0, 101, 20), title=corpus.title)
     ax.invert_yaxis()
-    return fig
+    return ax

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmer_core.corpus import Corpus
-from mmer_core.figures.style import COLOURS, MARKS, PAGE, SERIES, styled
+from mmer_core.figures.style import COLOURS, MARKS, PAGE, colour, place, styled, subplots
 from mmer_core.metrics import published_results
 
 
 @styled
 def learning_curves(curves: pd.DataFrame, variants: Sequence[str], title: str) -> Figure:
     """Loss and dev accuracy by epoch: a line for each run, a dot at the epoch whose weights are kept."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.2))
-    for colour, variant in zip(SERIES, variants, strict=False):
+    fig, (left, right) = subplots(PAGE, 2.2, 1, 2)
+    for v, variant in enumerate(variants):
         mine = curves[curves["variant"] == variant]
         for n, (_, run) in enumerate(mine.groupby(["fold", "seed"])):
-            left.plot(run["epoch"], run["train_loss"], ":", color=colour, alpha=0.6, linewidth=0.7)
-            left.plot(run["epoch"], run["dev_loss"], "-", color=colour, alpha=0.6, linewidth=0.7)
-            right.plot(run["epoch"], 100 * run["dev_accuracy"], "-", color=colour, alpha=0.5, linewidth=0.7)
-            best = run.loc[run["dev_accuracy"].idxmax()]
-            right.plot(
-                best["epoch"], 100 * best["dev_accuracy"], "o", color=colour, markersize=3, label=None if n else variant
-            )
+            line = dict(color=colour(v), linewidth=0.7)
+            left.plot(run["epoch"], run["train_loss"], ":", alpha=0.6, **line)
+            left.plot(run["epoch"], run["dev_loss"], "-", alpha=0.6, **line)
+            right.plot(run["epoch"], 100 * run["dev_accuracy"], "-", alpha=0.5, **line)
+            best, label = run.loc[run["dev_accuracy"].idxmax()], None if n else variant
+            right.plot(best["epoch"], 100 * best["dev_accuracy"], "o", color=colour(v), markersize=3, label=label)
     left.plot([], [], "k:", label="train")
     left.plot([], [], "k-", label="dev")
     left.set(xlabel="epoch", ylabel="cross-entropy (nats)")
@@ -53,7 +52,7 @@ def scores(results: pd.DataFrame, corpus: Corpus) -> Figure:
     majority, classes = corpus.report()["classes"]["share"].max(), len(corpus.classes)
     variants = list(dict.fromkeys(results["variant"]))
     published = published_results().set_index("variant")
-    fig, axes = plt.subplots(1, 2, figsize=(PAGE, 0.9 + 0.2 * len(variants)), sharey=True)
+    fig, axes = subplots(PAGE, 0.9 + 0.2 * len(variants), 1, 2, sharey=True)
     for ax, metric, chance in zip(axes, ("accuracy", "balanced_accuracy"), (majority, 1 / classes), strict=True):
         for y, name in enumerate(variants):
             mine = results[results["variant"] == name]
@@ -76,16 +75,24 @@ def scores(results: pd.DataFrame, corpus: Corpus) -> Figure:
 
 
 @styled
-def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+def confusion(matrix: np.ndarray, classes: Sequence[str], title: str, ax: Axes | None = None) -> Axes:
     """Confusion matrix: the share of each true class (row) that was given each name (column), in per cent."""
-    share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    look = dict(fmt=".0f", vmin=0, vmax=100, cmap="Blues")
+    return heatmap(ax, per_cent(matrix), classes, title, "% of the true class", **look)
+
+
+def per_cent(matrix: np.ndarray) -> np.ndarray:
+    """A confusion matrix as per cent of each true class."""
+    return 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+
+
+def heatmap(ax: Axes | None, table: np.ndarray, classes: Sequence[str], title: str, unit: str, **look: object) -> Axes:
+    """A table of classes by classes as colours with numbers in them."""
     size = 1.6 + 0.27 * len(classes)
-    fig, ax = plt.subplots(figsize=(size, size - 0.4))
-    heat = dict(annot=True, fmt=".0f", annot_kws={"size": 6.5}, vmin=0, vmax=100, cmap="Blues", linewidths=0.5)
-    sns.heatmap(
-        share, ax=ax, xticklabels=classes, yticklabels=classes, cbar_kws={"label": "% of the true class"}, **heat
-    )
+    ax = place(ax, size, size - 0.4)
+    look |= dict(annot=True, annot_kws={"size": 6.5}, linewidths=0.5, cbar_kws={"label": unit})
+    sns.heatmap(table, ax=ax, xticklabels=classes, yticklabels=classes, **look)
     ax.set(xlabel="predicted", ylabel="true", title=title)
     ax.tick_params(axis="x", rotation=90)
     ax.tick_params(axis="y", rotation=0)
-    return fig
+    return ax

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmer_core.figures.style import COLUMN, PAGE, SERIES, styled
+from mmer_core.figures.results import heatmap, per_cent
+from mmer_core.figures.style import COLUMN, PAGE, SERIES, colour, place, styled, subplots
 from mmer_core.stats import Comparison, Difference
 
 MARGIN = "#DDDDDD"
@@ -35,11 +34,11 @@ def paired(comparison: Comparison, title: str) -> Figure:
     """Left: the scores of both variants in every run. Right: the differences by fold, the interval and the margin."""
     c = comparison
     name = c.metric.replace("_", " ")
-    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.5), width_ratios=[2, 3])
-    for colour, (fold, mine) in zip(SERIES * 9, c.pairs.groupby("fold"), strict=False):
+    fig, (left, right) = subplots(PAGE, 2.5, 1, 2, width_ratios=[2, 3])
+    for k, (fold, mine) in enumerate(c.pairs.groupby("fold")):
         for n, (_, run) in enumerate(mine.iterrows()):
             scores, label = [100 * run["first"], 100 * run["second"]], None if n else f"fold {fold}"
-            left.plot([0, 1], scores, "o-", color=colour, markersize=3, linewidth=0.6, label=label)
+            left.plot([0, 1], scores, "o-", color=colour(k), markersize=3, linewidth=0.6, label=label)
     left.set(xticks=[0, 1], xticklabels=[c.first, c.second], xlim=(-0.3, 1.3), ylabel=f"{name} (%)")
     left.legend(loc="center right", bbox_to_anchor=(-0.35, 0.5))
 
@@ -58,38 +57,45 @@ def paired(comparison: Comparison, title: str) -> Figure:
 
 
 @styled
-def forest(comparisons: Sequence[Difference], title: str) -> Figure:
+def forest(comparisons: Sequence[Difference], title: str, ax: Axes | None = None) -> Axes:
     """One row a comparison: estimate with both intervals, the margin shaded, the verdict at the right."""
-    n = len(comparisons)
-    fig, ax = plt.subplots(figsize=(PAGE, 0.9 + 0.3 * n))
+    n, alone = len(comparisons), ax is None
+    ax = place(ax, PAGE, 0.9 + 0.3 * n)
+    if not comparisons:
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, f"{title}: no such comparison has been trained.", transform=ax.transAxes, ha="center")
+        return ax
     _margin(ax, comparisons[0].rope)
     for y, c in enumerate(comparisons):
         _intervals(ax, c, y, label=y == 0)
         ax.text(1.02, y, c.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
     ax.set(yticks=range(n), yticklabels=[f"{c.second} − {c.first}" for c in comparisons], ylim=(n - 0.5, -0.5))
     ax.set(xlabel=f"difference in {comparisons[0].metric.replace('_', ' ')} (points)", title=title)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return fig
+    if alone:
+        ax.figure.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    else:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=3)
+    return ax
 
 
 @styled
-def variance(components: pd.DataFrame, title: str) -> Figure:
+def variance(components: pd.DataFrame, title: str, ax: Axes | None = None) -> Axes:
     """Variance components of a difference with their 95% intervals, in squared points; negative ones as they are."""
-    fig, ax = plt.subplots(figsize=(COLUMN, 1.3))
+    ax = place(ax, COLUMN, 1.3)
     for y, row in enumerate(components.itertuples()):
         ax.plot([row.low, row.high], [y, y], color=SERIES[0])
         ax.plot(row.variance, y, "o", color=SERIES[0])
     ax.axvline(0, color="black", linewidth=0.6)
     ax.set(yticks=range(len(components)), yticklabels=components["component"], ylim=(len(components) - 0.5, -0.5))
     ax.set(xlabel="variance (squared points)", title=title)
-    return fig
+    return ax
 
 
 @styled
-def class_differences(table: pd.DataFrame, title: str, rope: float) -> Figure:
+def class_differences(table: pd.DataFrame, title: str, rope: float, ax: Axes | None = None) -> Axes:
     """Difference in recall of each class with its 95% interval; filled where Holm's p is below 5%."""
     table = table.dropna(subset="difference")
-    fig, ax = plt.subplots(figsize=(COLUMN, 0.9 + 0.22 * len(table)))
+    ax = place(ax, COLUMN, 0.9 + 0.22 * len(table))
     _margin(ax, rope)
     for y, row in enumerate(table.itertuples()):
         ax.plot([100 * row.low, 100 * row.high], [y, y], color=SERIES[0])
@@ -97,40 +103,33 @@ def class_differences(table: pd.DataFrame, title: str, rope: float) -> Figure:
         ax.plot(100 * row.difference, y, "o", color=SERIES[0], markerfacecolor=SERIES[0] if sure else "white")
     ax.set(yticks=range(len(table)), yticklabels=table["class"], ylim=(len(table) - 0.5, -0.5))
     ax.set(xlabel="difference in recall (points)", title=title)
-    return fig
+    return ax
 
 
 @styled
-def confusion_difference(first: np.ndarray, second: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+def confusion_difference(
+    first: np.ndarray, second: np.ndarray, classes: Sequence[str], title: str, ax: Axes | None = None
+) -> Axes:
     """Second minus first confusion matrix, in points of the true class: blue where the second says it more often."""
-    share = [100 * m / np.maximum(m.sum(1, keepdims=True), 1) for m in (first, second)]
-    change = share[1] - share[0]
+    change = per_cent(second) - per_cent(first)
     limit = max(1.0, np.abs(change).max())
-    size = 1.6 + 0.27 * len(classes)
-    fig, ax = plt.subplots(figsize=(size, size - 0.4))
-    heat = dict(annot=True, fmt="+.0f", annot_kws={"size": 6.5}, vmin=-limit, vmax=limit, cmap="RdBu", linewidths=0.5)
-    sns.heatmap(change, ax=ax, xticklabels=classes, yticklabels=classes, cbar_kws={"label": "points"}, **heat)
-    ax.set(xlabel="predicted", ylabel="true", title=title)
-    ax.tick_params(axis="x", rotation=90)
-    ax.tick_params(axis="y", rotation=0)
-    return fig
+    return heatmap(ax, change, classes, title, "points", fmt="+.0f", vmin=-limit, vmax=limit, cmap="RdBu")
 
 
 @styled
 def calibration(table: pd.DataFrame, title: str) -> Figure:
-    """False positives and coverage of each method in simulated studies; dashed: what they promise."""
-    methods = list(dict.fromkeys(table["method"]))
-    fig, axes = plt.subplots(1, 2, figsize=(PAGE, 0.9 + 0.27 * len(methods)), sharey=True)
+    """False positives and coverage of each method in simulated studies; dashed: what they promise.
+
+    Colour and mark tell the variances that were simulated; the larger the mark, the larger the correlation r.
+    """
+    methods, levels, correlations = (list(dict.fromkeys(table[c])) for c in ("method", "variances", "r"))
+    fig, axes = subplots(PAGE, 0.9 + 0.27 * len(methods), 1, 2, sharey=True)
     for ax, column, promised in zip(axes, ("false positives", "coverage"), (5, 95), strict=True):
-        for (colour, (variances, part)), mark in zip(
-            zip(SERIES, table.groupby("variances", sort=False), strict=False), "os", strict=False
-        ):
-            for size, (r, mine) in zip((3, 4.5, 6), part.groupby("r"), strict=False):
-                y = [methods.index(m) + 0.06 * (size - 4.5) + (0.17 if mark == "s" else -0.17) for m in mine["method"]]
-                label = f"{variances}, r = {r:g}"
-                ax.plot(
-                    100 * mine[column], y, mark, color=colour, markersize=size, alpha=0.7, label=label, linestyle=""
-                )
+        for (variances, r), mine in table.groupby(["variances", "r"], sort=False):
+            level, size = levels.index(variances), correlations.index(r) / max(len(correlations) - 1, 1)  # size: 0 to 1
+            y = [methods.index(m) + 0.34 * level - 0.17 + 0.18 * size - 0.09 for m in mine["method"]]
+            look = dict(color=colour(level), marker="os^D"[level % 4], markersize=3 + 3 * size, alpha=0.7, linestyle="")
+            ax.plot(100 * mine[column], y, label=f"{variances}, r = {r:g}", **look)
         ax.axvline(promised, color="black", linestyle="--", linewidth=0.8)
         ax.set(xlabel=f"{column} (% of studies)", yticks=range(len(methods)), yticklabels=methods)
         ax.grid(axis="y", linewidth=0.3)

@@ -20,7 +20,10 @@ def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
     Raises:
         CorpusError: naming the file, what was expected and what was found. No half-written store is left.
     """
-    path = Path(path).expanduser().resolve()
+    try:
+        path = Path(path).expanduser().resolve()
+    except (RuntimeError, ValueError) as error:  # a home of nobody, a zero byte
+        raise CorpusError(path, "a path", str(error)) from None
     if (path / "corpus.json").is_file():
         return open_store(path)
     if not path.is_dir():

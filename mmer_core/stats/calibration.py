@@ -14,8 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mmer_core.stats.compare import Comparison, compare
+from mmer_core.errors import MmerError
+from mmer_core.stats.compare import Comparison, compare, results_of
+from mmer_core.stats.methods import THE_VERDICT, smallest_p
 from mmer_core.stats.variance import difference_components
+
+RESAMPLES = 400  # of the bootstrap; a study's own has 2000, but here there are thousands of studies
 
 
 class Truth(NamedTuple):
@@ -38,78 +42,61 @@ def simulate(truth: Truth, studies: int, folds: int = 5, seeds: int = 10, seed: 
 # Each method: d [studies, folds, seeds] -> centre, half-widths of the 95% and the 90% interval, [studies] each.
 
 
-def _t_of(values: np.ndarray, inflation: float, df: int) -> tuple[np.ndarray, ...]:
-    se = values.std(1, ddof=1) * np.sqrt(inflation)
-    return values.mean(1), stats.t.ppf(0.975, df) * se, stats.t.ppf(0.95, df) * se
-
-
-def _verdict(d: np.ndarray, overlap: float) -> tuple[np.ndarray, ...]:
-    F = d.shape[1]
-    return _t_of(d.mean(2), 1 / F + overlap, F - 1)
-
-
-def _naive(d: np.ndarray, overlap: float) -> tuple[np.ndarray, ...]:
-    flat = d.reshape(len(d), -1)
-    return _t_of(flat, 1 / flat.shape[1], flat.shape[1] - 1)
-
-
 def _fold_means(d: np.ndarray, overlap: float) -> tuple[np.ndarray, ...]:
-    return _verdict(d, 0.0)
+    """Student's t on the means of the folds: the verdict, or with overlap 0 the paired t test."""
+    means, F = d.mean(2), d.shape[1]
+    se = means.std(1, ddof=1) * np.sqrt(1 / F + overlap)
+    return means.mean(1), stats.t.ppf(0.975, F - 1) * se, stats.t.ppf(0.95, F - 1) * se
 
 
-def _mixed(d: np.ndarray, overlap: float) -> tuple[np.ndarray, ...]:
+def _normal(d: np.ndarray, se: np.ndarray) -> tuple[np.ndarray, ...]:
+    return d.mean((1, 2)), 1.96 * se, 1.645 * se
+
+
+def _mixed(d: np.ndarray) -> tuple[np.ndarray, ...]:
     """The mixed model's z: in a balanced design REML has the closed form max(MS between, pooled MS) / (F S)."""
     _, F, S = d.shape
     between = S * d.mean(2).var(1, ddof=1)
     within = d.var(2, ddof=1).mean(1) if S > 1 else np.zeros(len(d))
-    pooled = d.reshape(len(d), -1).var(1, ddof=1)
-    se = np.sqrt(np.where(between > within, between, pooled) / (F * S))
-    return d.mean((1, 2)), 1.96 * se, 1.645 * se
+    total = d.reshape(len(d), -1).var(1, ddof=1)
+    return _normal(d, np.sqrt(np.where(between > within, between, total) / (F * S)))
 
 
-def _bootstrap(d: np.ndarray, overlap: float, resamples: int = 400) -> tuple[np.ndarray, ...]:
+def _bootstrap(d: np.ndarray) -> tuple[np.ndarray, ...]:
     """Folds drawn with replacement, then seeds; limits from the normal law and the resamples' standard deviation."""
     studies, F, S = d.shape
     rng = np.random.default_rng(1)
-    weights = np.zeros((resamples, F, S))
-    for draw in weights:
-        for f in rng.integers(F, size=F):
-            np.add.at(draw[f], rng.integers(S, size=S), 1)
-    boot = d.reshape(studies, -1) @ weights.reshape(resamples, -1).T / (F * S)
-    sd = boot.std(1)
-    return d.mean((1, 2)), 1.96 * sd, 1.645 * sd
+    weights = np.zeros((RESAMPLES, F, S))
+    for draw in range(RESAMPLES):
+        for f in rng.integers(F, size=(F,)):
+            np.add.at(weights[draw, f], rng.integers(S, size=S), 1)
+    boot = d.reshape(studies, -1) @ weights.reshape(RESAMPLES, -1).T / (F * S)
+    return _normal(d, boot.std(1))
 
 
 METHODS: dict[str, Callable[[np.ndarray, float], tuple[np.ndarray, ...]]] = {
-    "corrected t on fold means (the verdict)": _verdict,
-    "paired t on all runs": _naive,
-    "paired t on fold means": _fold_means,
-    "mixed model (z)": _mixed,
-    "hierarchical bootstrap": _bootstrap,
+    THE_VERDICT: _fold_means,
+    "paired t on all runs": lambda d, overlap: _fold_means(d.reshape(len(d), -1, 1), 0),
+    "paired t on fold means": lambda d, overlap: _fold_means(d, 0),
+    "mixed model (z)": lambda d, overlap: _mixed(d),
+    "hierarchical bootstrap": lambda d, overlap: _bootstrap(d),
 }
 
 
 def rates(truth: Truth, margin: float, studies: int, folds: int, seeds: int, overlap: float) -> pd.DataFrame:
     """Shares of simulated studies: method, different, equivalent, covered (the 95% interval holds the truth)."""
-    d = simulate(truth, studies, folds, seeds)
-    rows = []
+    d, rows = simulate(truth, studies, folds, seeds), []
     for name, method in METHODS.items():
         centre, wide, narrow = method(d, overlap)
-        rows.append(
-            {
-                "method": name,
-                "different": float((abs(centre) > wide).mean()),
-                "equivalent": float((abs(centre) + narrow < margin).mean()),
-                "covered": float((abs(centre - truth.d) <= wide).mean()),
-            }
-        )
-    least = 2.0 ** (1 - folds)
-    if least <= 0.05:
+        answers = (abs(centre) > wide, abs(centre) + narrow < margin, abs(centre - truth.d) <= wide)
+        rows.append((name, *(float(answer.mean()) for answer in answers)))
+    unknown = float("nan")
+    if smallest_p(folds) <= 0.05:
         p = np.asarray(stats.wilcoxon(d.mean(2), axis=1, method="exact").pvalue)
-        rows.append({"method": "Wilcoxon on fold means", "different": float((p < 0.05).mean())})
+        rows.append(("Wilcoxon on fold means", float((p < 0.05).mean()), unknown, unknown))
     else:
-        rows.append({"method": f"Wilcoxon and sign flip (p is never below {least:g})", "different": 0.0})
-    return pd.DataFrame(rows)
+        rows.append((f"Wilcoxon and sign flip (p is never below {smallest_p(folds):g})", 0.0, unknown, unknown))
+    return pd.DataFrame(rows, columns=["method", "different", "equivalent", "covered"])
 
 
 def calibration_table(
@@ -122,15 +109,14 @@ def calibration_table(
     margin), "right equivalence" (truth 0), "false equivalence" (truth = margin).
     """
     F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
-    margin, parts = 100 * comparison.rope, []
+    margin, overlap, parts = 100 * comparison.rope, comparison.overlap, []
     for label, (t, s) in variance_levels(comparison).items():
         for r in correlations:
-            null, real = (rates(Truth(d, t, s, r), margin, studies, F, S, comparison.overlap) for d in (0.0, margin))
-            part = pd.DataFrame({"variances": label, "r": r, "method": null["method"]})
-            part["false positives"], part["coverage"] = null["different"], null["covered"]
-            part["power"], part["right equivalence"] = real["different"], null["equivalent"]
-            part["false equivalence"] = real["equivalent"]
-            parts.append(part)
+            null, real = (rates(Truth(d, t, s, r), margin, studies, F, S, overlap) for d in (0.0, margin))
+            part = {"variances": label, "r": r, "method": null["method"]}
+            part |= {"false positives": null["different"], "coverage": null["covered"], "power": real["different"]}
+            part |= {"right equivalence": null["equivalent"], "false equivalence": real["equivalent"]}
+            parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -143,8 +129,8 @@ def variance_levels(comparison: Comparison) -> dict[str, tuple[float, float]]:
         d = 100 * comparison.folds["difference"]
         high = (len(d) - 1) * d.var() / stats.chi2.ppf(0.1, len(d) - 1)
         return {"as estimated": (float(d.std()), 0.0), "upper 80% limit": (float(np.sqrt(high)), 0.0)}
-    found = difference_components(comparison, level=0.80).set_index("component")
-    between, within = found.loc["between folds"], found.loc["within folds (seeds)"]
+    components = difference_components(comparison, level=0.80).set_index("component")
+    between, within = components.loc["between folds"], components.loc["within folds (seeds)"]
     return {
         "as estimated": (np.sqrt(max(between["variance"], 0)), np.sqrt(within["variance"] / 2)),
         "upper 80% limit": (np.sqrt(max(between["high"], 0)), np.sqrt(within["high"] / 2)),
@@ -155,27 +141,24 @@ def same_against_same(frame: pd.DataFrame, variant: str, metric: str, rope: floa
     """A variant against itself: its runs with the earlier half of the seeds against those with the later half.
 
     A difference here means that seeds or pipeline are at fault. It says nothing of how the verdict fares with folds,
-    since both sides have the very same ones: `twins` does.
-
-    Raises:
-        ValueError: with fewer than two seeds.
+    since both sides have the very same ones: `twins` does. MmerError with fewer than two seeds.
     """
-    mine = frame[frame["variant"] == variant]
+    mine = results_of(frame, variant)
     seeds = sorted(mine["seed"].unique())
     half = len(seeds) // 2
     if not half:
-        raise ValueError(f"{variant} has one seed; two are needed to set it against itself")
-    rank = {seed: i % half if i < 2 * half else -1 for i, seed in enumerate(seeds)}
-    sides = [
-        f"{variant} (seeds {seeds[0]}..{seeds[half - 1]})",
-        f"{variant} (seeds {seeds[half]}..{seeds[2 * half - 1]})",
-    ]
-    side = mine["seed"].map({seed: sides[i // half] for i, seed in enumerate(seeds[: 2 * half])})
-    both = mine.assign(variant=side, seed=mine["seed"].map(rank)).dropna(subset="variant")
-    return compare(both, *sides, metric, rope=rope)
+        raise MmerError(f"{variant} has one seed; two are needed to set it against itself")
+    sides = []
+    for part in (seeds[:half], seeds[half : 2 * half]):  # the n-th seed of one is paired with the n-th of the other
+        rank = {seed: n for n, seed in enumerate(part)}
+        side = mine[mine["seed"].isin(part)]
+        name = f"{variant} (seeds {part[0]}..{part[-1]})"
+        sides.append(side.assign(variant=name, seed=side["seed"].map(rank)))
+    first, second = (side["variant"].iloc[0] for side in sides)
+    return compare(pd.concat(sides), first, second, metric, rope=rope)
 
 
-def twins(corpora: int = 300, utterances: int = 200, folds: int = 5, seeds: int = 5) -> pd.DataFrame:
+def twins(corpora: int = 300) -> pd.DataFrame:
     """The real thing: learners that are exchangeable by construction, on fresh corpora, in whole cross-validations.
 
     Each corpus is drawn anew: two classes, and two blocks of features with the same distribution. Twin A sees one
@@ -185,25 +168,24 @@ def twins(corpora: int = 300, utterances: int = 200, folds: int = 5, seeds: int 
     Returns:
         method and share of corpora on which it says "different": 5% is what it promises.
     """
+    utterances, dims, folds, seeds = 200, 8, 5, 5
     rng = np.random.default_rng(0)
-    dims, found = 8, []
-    for _ in range(corpora):
+    d = np.empty((corpora, folds, seeds))
+    for corpus in range(corpora):
         label = rng.integers(2, size=utterances)
         x = rng.standard_normal((2, utterances, dims)) + 0.25 * (2 * label - 1)[:, None]
         part = rng.permutation(utterances) % folds
-        d = np.empty((folds, seeds))
         for f in range(folds):
             train, test = np.flatnonzero((part != f) & (part != (f + 1) % folds)), part == f
             for s in range(seeds):
-                rows = rng.permutation(train)[: int(0.9 * len(train))]
-                right = [_discriminant(b[rows], label[rows], b[test], label[test]) for b in x]
-                d[f, s] = 100 * (right[1] - right[0])
-        found.append(d)
-    d, rows = np.stack(found), []
+                kept = rng.permutation(train)[: int(0.9 * len(train))]
+                right = [_discriminant(b[kept], label[kept], b[test], label[test]) for b in x]
+                d[corpus, f, s] = 100 * (right[1] - right[0])
+    rows = []
     for name, method in METHODS.items():
         centre, wide, _ = method(d, 1 / (folds - 2))
-        rows.append({"method": name, "different": float((abs(centre) > wide).mean())})
-    return pd.DataFrame(rows)
+        rows.append((name, float((abs(centre) > wide).mean())))
+    return pd.DataFrame(rows, columns=["method", "different"])
 
 
 def _discriminant(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
@@ -211,4 +193,5 @@ def _discriminant(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.n
     means = np.stack([x[y == k].mean(0) for k in (0, 1)])
     centred = x - means[y]
     w = np.linalg.solve(centred.T @ centred / len(x) + 0.1 * np.eye(x.shape[1]), means[1] - means[0])
-    return float(((x_test - means.mean(0)) @ w > 0).astype(int).__eq__(y_test).mean())
+    predicted = (x_test - means.mean(0)) @ w > 0
+    return float((predicted == y_test).mean())

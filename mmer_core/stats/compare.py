@@ -7,16 +7,17 @@ is raised for the overlap (Nadeau and Bengio, "Inference for the generalization 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mmer_core.errors import MmerError
+
 VERDICTS = ("different", "equivalent", "negligible", "undecided")
-Self = TypeVar("Self", bound="Difference")
 
 
 class Interval(NamedTuple):
@@ -37,6 +38,10 @@ class Difference:
     df: float
     notes: list[str] = field(default_factory=list, kw_only=True)  # fall-backs that were taken, in words
     exploratory: str = field(default="", kw_only=True)  # why this was not declared before the runs; empty if it was
+
+    def __post_init__(self) -> None:
+        if not self.rope > 0:
+            raise MmerError(f"rope is the smallest difference that matters, above 0; got {self.rope!r}")
 
     def interval(self, level: float) -> Interval:
         """Student's t interval with that coverage."""
@@ -76,23 +81,16 @@ class Difference:
         """The whole 95% interval lies beyond the margin."""
         return self.interval95.low > self.rope or self.interval95.high < -self.rope
 
-    def rescaled(self: Self, se: float) -> Self:
-        """The same difference with another standard error."""
-        return replace(self, se=se)
-
     def sentence(self) -> str:
         """The verdict in words that claim no more than it does."""
-        interval95, interval90 = (
-            f"{level}% interval {100 * low:+.1f} to {100 * high:+.1f}"
-            for level, (low, high) in ((95, self.interval95), (90, self.interval90))
-        )
-        points = f"{100 * self.difference:+.1f} points of {self.metric} ({interval95})"
+        (low, high), (inner_low, inner_high) = self.interval95, self.interval90
+        points = f"{100 * self.difference:+.1f} points of {self.metric}"
+        points += f" (95% interval {100 * low:+.1f} to {100 * high:+.1f})"
+        interval90 = f"90% interval {100 * inner_low:+.1f} to {100 * inner_high:+.1f}"
         margin = f"{100 * self.rope:g} points"
-        beyond = (
-            f", and so is any smaller than {margin}"
-            if self.exceeds_margin
-            else f"; whether it exceeds {margin} is open"
-        )
+        beyond = f"; whether it exceeds {margin} is open"
+        if self.exceeds_margin:
+            beyond = f", and so is any smaller than {margin}"
         meaning = {
             "different": f"a difference of zero is excluded{beyond}",
             "equivalent": f"a difference of {margin} or more is excluded ({interval90})",
@@ -133,18 +131,18 @@ def compare(
         exploratory: why this comparison, metric or margin was not declared before the runs, if so.
 
     Raises:
-        ValueError: for a missing column or variant, folds without a partner, fewer than three folds, repeated runs,
-            or NaN.
+        MmerError: for a missing column or variant, folds without a partner, fewer than three folds, repeated runs, NaN,
+            or a margin that is none.
     """
     if isinstance(frame, (str, Path)):
         frame = pd.read_csv(frame)
-    a, b = _sides(frame, first, second, metric, rope)
+    a, b = _sides(frame, first, second, metric)
     means = [side.groupby("fold")[metric].mean() for side in (a, b)]
     folds = pd.DataFrame({"first": means[0], "second": means[1]}).reset_index()
     folds["difference"] = folds["second"] - folds["first"]
     d, F = folds["difference"].to_numpy(), len(folds)
     if F < 3:
-        raise ValueError(f"a verdict needs three folds or more; there are {F}")
+        raise MmerError(f"a verdict needs three folds or more; there are {F}")
     pairs = a[["fold", "seed", metric]].merge(b[["fold", "seed", metric]], on=["fold", "seed"])
     pairs.columns = ["fold", "seed", "first", "second"]
     pairs["difference"] = pairs["second"] - pairs["first"]
@@ -166,29 +164,30 @@ def compare(
     if variance == 0:
         notes.append("The difference is the same in all folds, so its interval is a point.")
     se = float(np.sqrt(variance * (1 / F + overlap)))
-    names = dict(first=first, second=second, metric=metric, rope=rope)
-    found = dict(difference=float(d.mean()), se=se, df=F - 1, notes=notes, exploratory=exploratory)
-    return Comparison(**names, **found, pairs=pairs, folds=folds, overlap=overlap)
+    estimate = (first, second, metric, rope, float(d.mean()), se, F - 1)
+    return Comparison(*estimate, pairs, folds, overlap, notes=notes, exploratory=exploratory)
 
 
-def _sides(frame: pd.DataFrame, first: str, second: str, metric: str, rope: float) -> list[pd.DataFrame]:
+def results_of(frame: pd.DataFrame, variant: str) -> pd.DataFrame:
+    """The rows of one variant; MmerError if there are none."""
+    mine = frame[frame["variant"] == variant]
+    if mine.empty:
+        raise MmerError(f"no results of {variant!r}; there are {sorted(map(str, frame['variant'].unique()))}")
+    return mine
+
+
+def _sides(frame: pd.DataFrame, first: str, second: str, metric: str) -> list[pd.DataFrame]:
     """The results of both variants, checked."""
     if missing := {"variant", "fold", "seed", metric} - set(frame.columns):
-        raise ValueError(f"the frame lacks the columns {sorted(missing)}; it has {list(frame.columns)}")
-    if not rope > 0:
-        raise ValueError(f"rope is the smallest difference that matters, above 0; got {rope!r}")
+        raise MmerError(f"the frame lacks the columns {sorted(missing)}; it has {list(frame.columns)}")
     if first == second:
-        raise ValueError(f"{first!r} cannot be compared with itself")
-    sides = []
-    for name in (first, second):
-        side = frame[frame["variant"] == name]
-        if side.empty:
-            raise ValueError(f"no results of {name!r}; there are {sorted(map(str, frame['variant'].unique()))}")
+        raise MmerError(f"{first!r} cannot be compared with itself")
+    sides = [results_of(frame, name) for name in (first, second)]
+    for name, side in zip((first, second), sides, strict=True):
         if not np.isfinite(pd.to_numeric(side[metric], errors="coerce").to_numpy(float)).all():
-            raise ValueError(f"{metric} of {name} has missing values, or some that are no numbers")
+            raise MmerError(f"{metric} of {name} has missing values, or some that are no numbers")
         if side.duplicated(["fold", "seed"]).any():
-            raise ValueError(f"{name} has several results for one fold and seed; choose one study's results")
-        sides.append(side)
+            raise MmerError(f"{name} has several results for one fold and seed; choose one study's results")
     if alone := set(sides[0]["fold"]) ^ set(sides[1]["fold"]):
-        raise ValueError(f"folds {sorted(alone)} have results of only one of {first}, {second}")
+        raise MmerError(f"folds {sorted(alone)} have results of only one of {first}, {second}")
     return sides

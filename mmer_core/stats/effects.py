@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from mmer_core.stats.compare import Comparison, compare
+from mmer_core.stats.compare import Comparison, compare, results_of
 
 
 def effect_sizes(comparison: Comparison) -> pd.DataFrame:
@@ -22,49 +22,34 @@ def effect_sizes(comparison: Comparison) -> pd.DataFrame:
     for _, mine in c.pairs.groupby("fold"):
         gap = mine["second"].to_numpy()[:, None] - mine["first"].to_numpy()[None]
         wins.append(((gap > 0) + 0.5 * (gap == 0)).mean())
+    in_scatter = c.difference / scatter if scatter > 0 else float("nan")
     rows = [
         ("points", 100 * c.difference, "second minus first, in per cent of the score"),
-        (
-            "SDs of one run",
-            c.difference / scatter if scatter > 0 else float("nan"),
-            "beside the scatter of single runs",
-        ),
+        ("SDs of one run", in_scatter, "beside the scatter of single runs"),
         ("P(second beats first)", float(np.mean(wins)), "one run of each in the same fold; 0.5 is a coin"),
     ]
     return pd.DataFrame(rows, columns=["size", "value", "meaning"])
 
 
 def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd.DataFrame:
-    """The difference in recall of each class, with Holm's correction over the classes.
+    """The difference in recall of each class, by `compare`, with Holm's correction over the classes.
 
     Args:
         recalls: one row a run and class: variant, fold, seed, class, recall, n_train, n_test (`Study.recalls()`).
 
     Returns:
         class, first, second (mean recalls), difference, low, high (95%, not corrected), p, "p (Holm)", verdict. All are
-        secondary. A class that some test part lacks is left out, with NaN in its row.
+        secondary. A class that some test part lacks has no recall there: it is left out, with NaN in its row.
     """
+    both = pd.concat([results_of(recalls, variant) for variant in (first, second)])
     rows = []
-    for name in recalls["class"].unique():
-        mine = recalls[recalls["class"] == name].rename(columns={"recall": "score"})
-        try:
-            c = compare(mine, first, second, "score", rope=rope)
-        except ValueError:  # a fold whose test part lacks the class has no recall
-            rows.append({"class": name})
+    for name, mine in both.groupby("class", sort=False):
+        if mine["recall"].isna().any():
+            rows.append([name] + 7 * [float("nan")])
             continue
-        means = {side: c.folds[side].mean() for side in ("first", "second")}
-        low, high = c.interval95
-        rows.append(
-            {
-                "class": name,
-                **means,
-                "difference": c.difference,
-                "low": low,
-                "high": high,
-                "p": c.p,
-                "verdict": c.verdict,
-            }
-        )
+        c = compare(mine, first, second, "recall", rope=rope)
+        means = c.folds[["first", "second"]].mean()
+        rows.append([name, *means, c.difference, *c.interval95, c.p, c.verdict])
     table = pd.DataFrame(rows, columns=["class", "first", "second", "difference", "low", "high", "p", "verdict"])
     table.insert(7, "p (Holm)", holm(table["p"]))
     return table
@@ -81,7 +66,7 @@ def holm(p: pd.Series) -> np.ndarray:
 def recall_interval(recalls: pd.DataFrame, variant: str) -> pd.DataFrame:
     """class, recall, low, high: mean recall of each class and its 95% interval over folds, corrected for overlap."""
     rows = []
-    for name, mine in recalls[recalls["variant"] == variant].groupby("class", sort=False):
+    for name, mine in results_of(recalls, variant).groupby("class", sort=False):
         fold = mine.groupby("fold")["recall"].mean().dropna()
         F, overlap = len(fold), float((mine["n_test"] / mine["n_train"]).mean())
         reach = stats.t.ppf(0.975, F - 1) * fold.std(ddof=1) * np.sqrt(1 / F + overlap) if F > 1 else float("nan")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from mmer_core.errors import MmerError
 from mmer_core.stats.compare import Difference
 from mmer_core.stats.methods import cluster_variance
 
@@ -25,17 +26,16 @@ def from_summaries(first: tuple[float, float], second: tuple[float, float], fold
         correlation between the two over folds, se, low, high (95%), verdict.
     """
     if folds < 3:
-        raise ValueError(f"a verdict needs three folds or more; got {folds}")
+        raise MmerError(f"a verdict needs three folds or more; got {folds}")
     if min(first[1], second[1]) < 0 or not np.isfinite([*first, *second]).all():
-        raise ValueError(f"means and SDs are finite numbers, SDs not negative; got {first} and {second}")
+        raise MmerError(f"means and SDs are finite numbers, SDs not negative; got {first} and {second}")
     rows = []
     for rho in (-1.0, -0.5, 0.0, 0.5, 0.8, 0.9, 1.0):
         variance = max(first[1] ** 2 + second[1] ** 2 - 2 * rho * first[1] * second[1], 0.0)
         se = float(np.sqrt(variance * (1 / folds + 1 / (folds - 1))))
-        found = Difference("first", "second", "score", rope, second[0] - first[0], se, folds - 1)
-        low, high = found.interval95
-        rows.append({"correlation": rho, "se": se, "low": low, "high": high, "verdict": found.verdict})
-    return pd.DataFrame(rows)
+        possible = Difference("first", "second", "score", rope, second[0] - first[0], se, folds - 1)
+        rows.append((rho, se, *possible.interval95, possible.verdict))
+    return pd.DataFrame(rows, columns=["correlation", "se", "low", "high", "verdict"])
 
 
 def on_one_split(
@@ -49,22 +49,18 @@ def on_one_split(
     """A verdict on accuracy for a corpus with one official split: it speaks of this split only.
 
     SE^2 = variance over clusters of test utterances + variance of both means over seeds; Welch's degrees of freedom.
-    How the verdict would fare with other train utterances is not in the data.
+    How the verdict would fare with other train utterances is not in the data. It needs two seeds or more.
 
     Args:
         first, second: one dict for each seed: ids [N], label [N], logits [N, C] of the test part.
         clusters: dialogue or speaker of each utterance id, if known.
-
-    Raises:
-        ValueError: with fewer than two seeds of a variant, or test utterances that differ.
     """
     if min(len(first), len(second)) < 2:
-        raise ValueError("one split needs two seeds or more of each variant")
+        raise MmerError("one split needs two seeds or more of each variant")
     if any(sorted(p["ids"]) != sorted(first[0]["ids"]) for p in (*first, *second)):
-        raise ValueError("the runs were not tested on the same utterances")
-    mean, se, groups = cluster_variance(
-        *({(1, s): p for s, p in enumerate(side)} for side in (first, second)), clusters
-    )
+        raise MmerError("the runs were not tested on the same utterances")
+    one, other = ({(1, seed): p for seed, p in enumerate(side)} for side in (first, second))
+    mean, se, groups = cluster_variance(one, other, clusters)
     parts = [(se**2, groups - 1)]  # variance, degrees of freedom
     for side in (first, second):
         accuracy = [float((p["logits"].argmax(1) == p["label"]).mean()) for p in side]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from baycomp.single import Posterior
 from scipy import stats
+from scipy.special import softmax
 from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mmer_core.stats.compare import Comparison, Interval
 
+THE_VERDICT = "corrected t on fold means (the verdict)"
 RESAMPLES = 2000
 Predictions = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
 
@@ -35,9 +37,7 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
     """All methods that need only the scores, a row each (see `Test`), the verdict's first."""
     c, d = comparison, comparison.folds["difference"].to_numpy()
     mean, F = c.difference, len(comparison.folds)
-    tests = [
-        Test("corrected t on fold means (the verdict)", mean, c.interval95, c.p, "Few folds give wide intervals.", True)
-    ]
+    tests = [Test(THE_VERDICT, mean, c.interval95, c.p, "Few folds give wide intervals.", True)]
     if len(c.pairs) > F:
         limit = "Takes runs of one fold for independent: too optimistic as soon as folds differ."
         tests.append(_t(f"paired t on {len(c.pairs)} runs", c.pairs["difference"].to_numpy(), limit))
@@ -46,8 +46,8 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
         limit = "With few folds its intervals are too short (see the calibration): shown, not trusted."
         tests.append(_bootstrap(c.pairs, limit))
     limit = "Ignores the overlap of train parts: an optimistic bound."
-    tests.append(_t("paired t on fold means", d, limit)._replace(keeps_level=False))
-    floor = f"With {F} folds its p cannot go below {2.0 ** (1 - F):g}."
+    tests.append(_t("paired t on fold means", d, limit))
+    floor = f"With {F} folds its p cannot go below {smallest_p(F):g}."
     if (d != 0).any():
         p = float(stats.wilcoxon(d, method="exact" if len(set(abs(d))) == F and (d != 0).all() else "auto").pvalue)
         tests.append(Test("Wilcoxon on fold means", float(np.median(d)), None, p, floor, True))
@@ -57,21 +57,28 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(tests)
 
 
-def bayesian(comparison: Comparison) -> dict[str, float]:
-    """P(first better by the margin), P(equivalent), P(second better): baycomp's correlated t on the fold means.
+def smallest_p(folds: int) -> float:
+    """Of tests that see but signs or ranks of the folds' differences: two of 2^folds outcomes are as extreme."""
+    return 2.0 ** (1 - folds)
 
-    With a flat prior this is the verdict's own t in other words: the same centre, scale and degrees of freedom.
+
+def bayesian(comparison: Comparison) -> dict[str, float]:
+    """P(first better by the margin), P(equivalent), P(second better): the Bayesian correlated t on the fold means.
+
+    With a flat prior the posterior of the difference is the verdict's own t: same centre, scale, degrees of freedom.
     """
     c = comparison
-    probability = Posterior(c.difference, c.se**2, len(c.folds) - 1, c.rope).probs()
-    return dict(zip(("first better", "equivalent", "second better"), map(float, probability), strict=True))
+    if c.se == 0:
+        first, second = float(c.difference < -c.rope), float(c.difference > c.rope)
+    else:
+        first, second = (float(stats.t.cdf((side - c.rope) / c.se, c.df)) for side in (-c.difference, c.difference))
+    return {"first better": first, "equivalent": 1 - first - second, "second better": second}
 
 
 def hinges_on_overlap(comparison: Comparison) -> bool:
     """Whether the verdict would be another one if the train parts of the folds did not overlap."""
-    c, F = comparison, len(comparison.folds)
-    se = float(c.folds["difference"].std(ddof=1) / np.sqrt(F))
-    return c.rescaled(se).verdict != c.verdict
+    uncorrected = float(comparison.folds["difference"].std(ddof=1) / np.sqrt(len(comparison.folds)))
+    return replace(comparison, se=uncorrected).verdict != comparison.verdict
 
 
 def cautions(comparison: Comparison) -> list[str]:
@@ -80,18 +87,17 @@ def cautions(comparison: Comparison) -> list[str]:
     Disagreement counts only among methods that keep their level, and only where they could have said "different": with
     five folds Wilcoxon and sign flip never can.
     """
-    found, name = [], f"{comparison.second} - {comparison.first}"
+    sentences, name = [], f"{comparison.second} - {comparison.first}"
     if hinges_on_overlap(comparison):
-        found.append(
-            f"{name} hinges on the overlap of training sets: without that correction the verdict would be another."
-        )
-    if 2.0 ** (1 - len(comparison.folds)) < 0.05:
+        what = "without that correction the verdict would be another"
+        sentences.append(f"{name} hinges on the overlap of training sets: {what}.")
+    if smallest_p(len(comparison.folds)) < 0.05:
         table = side_by_side(comparison)
         able = table[table["keeps_level"]]
         if (able["p"] < 0.05).nunique() > 1:
             says = ", ".join(f"{row.method} p = {row.p:.3f}" for row in able.itertuples())
-            found.append(f"{name}: methods that keep their level disagree on whether zero is excluded: {says}.")
-    return found
+            sentences.append(f"{name}: methods that keep their level disagree on whether zero is excluded: {says}.")
+    return sentences
 
 
 def clustered(first: Predictions, second: Predictions, clusters: Mapping[str, object] | None = None) -> Test:
@@ -188,9 +194,7 @@ def _ensemble_right(predictions: Predictions) -> pd.Series:
     parts = []
     for fold in sorted({fold for fold, _ in predictions}):
         mine = [p for (f, _), p in predictions.items() if f == fold]
-        logits = np.stack([p["logits"] for p in mine]).astype(float)  # (seeds, N, C)
-        probability = np.exp(logits - logits.max(2, keepdims=True))
-        probability /= probability.sum(2, keepdims=True)
+        probability = softmax(np.stack([p["logits"] for p in mine]).astype(float), axis=2)  # (seeds, N, C)
         index = pd.MultiIndex.from_product([[fold], mine[0]["ids"]])
         parts.append(pd.Series(probability.mean(0).argmax(1) == mine[0]["label"], index=index))
     return pd.concat(parts)

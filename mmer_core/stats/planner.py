@@ -7,13 +7,13 @@ import pandas as pd
 from scipy import stats
 
 from mmer_core.stats.calibration import variance_levels
-from mmer_core.stats.compare import Comparison
+from mmer_core.stats.compare import VERDICTS, Comparison
 
-VERDICTS = ("different", "equivalent", "negligible", "undecided")
+DRAWS = 20_000  # simulated studies for each chance
 
 
 def verdict_chances(
-    d: float, t: float, s: float, folds: int, seeds: int, overlap: float, margin: float, draws: int = 20000
+    d: float, t: float, s: float, folds: int, seeds: int, overlap: float, margin: float
 ) -> dict[str, float]:
     """Chance of each verdict if the true difference is d; all in points (see `calibration.Truth`), r = 0.
 
@@ -21,8 +21,8 @@ def verdict_chances(
     """
     rng = np.random.default_rng(0)
     fold = t**2 + 2 * s**2 / seeds  # variance of a fold's mean difference
-    mean = d + np.sqrt(fold / folds) * rng.standard_normal(draws)
-    se = np.sqrt(fold * rng.chisquare(folds - 1, draws) / (folds - 1) * (1 / folds + overlap))
+    mean = d + np.sqrt(fold / folds) * rng.standard_normal(DRAWS)
+    se = np.sqrt(fold * rng.chisquare(folds - 1, DRAWS) / (folds - 1) * (1 / folds + overlap))
     different = abs(mean) > stats.t.ppf(0.975, folds - 1) * se
     equivalent = abs(mean) + stats.t.ppf(0.95, folds - 1) * se < margin
     cases = (different & ~equivalent, equivalent & ~different, different & equivalent, ~different & ~equivalent)
@@ -33,11 +33,10 @@ def chances_now(comparison: Comparison) -> pd.DataFrame:
     """Chance of each verdict for this design, if the truth is 0 and if it equals the margin."""
     t, s = variance_levels(comparison)["as estimated"]
     F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
-    margin = 100 * comparison.rope
-    rows = [
-        {"true difference (points)": d, **verdict_chances(d, t, s, F, S, comparison.overlap, margin)}
-        for d in (0.0, margin)
-    ]
+    margin, rows = 100 * comparison.rope, []
+    for d in (0.0, margin):
+        chances = verdict_chances(d, t, s, F, S, comparison.overlap, margin)
+        rows.append({"true difference (points)": d, **chances})
     return pd.DataFrame(rows)
 
 
@@ -62,18 +61,12 @@ def plan(comparison: Comparison, hours: float | None = None, sampling: float | N
     margin, overlap = 100 * comparison.rope, comparison.overlap
     sampled = min(t**2, sampling) if sampling is not None else t**2
     rest = t**2 - sampled
+    finer_overlap = overlap * (F - 1) / (2 * F - 1)  # n_test / n_train of twice the folds, which are half as large
     options = [  # name, folds, seeds, t^2, overlap, hours as a multiple of now
         ("as it is", F, S, t**2, overlap, 1.0),
         ("twice the seeds", F, 2 * S, t**2, overlap, 2.0),
         ("ten times the seeds", F, 10 * S, t**2, overlap, 10.0),
-        (
-            "twice the folds of this corpus",
-            2 * F,
-            S,
-            rest + 2 * sampled,
-            overlap * (F - 1) / (2 * F - 1),
-            2 * (2 * F - 1) / (2 * F),
-        ),
+        ("twice the folds of this corpus", 2 * F, S, rest + 2 * sampled, finer_overlap, (2 * F - 1) / F),
         ("twice the utterances", F, S, rest + sampled / 2, overlap, 2.0),
         ("four times the utterances", F, S, rest + sampled / 4, overlap, 4.0),
         ("a second corpus like this", 2 * F, S, t**2, overlap / 2, 2.0),

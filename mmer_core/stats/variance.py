@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mmer_core.stats.compare import Comparison
+from mmer_core.errors import MmerError
+from mmer_core.stats.compare import Comparison, results_of
 from mmer_core.stats.methods import Predictions, per_utterance
 
 _TAILS = (0.975, 0.025)
@@ -23,31 +24,28 @@ def difference_components(comparison: Comparison, level: float = 0.95) -> pd.Dat
     Rows: "between folds" and "within folds" (seeds of both variants). Columns: variance, low, high (of the interval
     with that level), sd (of the estimate; NaN where it is negative). The interval within folds is exact (chi-square);
     the one between folds is that of Williams and Tukey, which holds the truth at least as often as it says.
-
-    Raises:
-        ValueError: with fewer than two seeds in a fold, or numbers of seeds that differ between folds.
+    MmerError with fewer than two seeds in a fold, or other seeds in one fold than in another.
     """
-    d = _balanced(comparison)  # (F, S)
+    table = comparison.pairs.pivot(index="fold", columns="seed", values="difference")
+    if table.isna().any(axis=None) or table.shape[1] < 2:
+        raise MmerError("variance components need the same seeds, two or more, in every fold")
+    d = 100 * table.to_numpy()  # (F, S)
     F, S = d.shape
-    between, within = _mean_squares(d)
+    between = float(S * d.mean(1).var(ddof=1))  # mean squares
+    within = float(((d - d.mean(1, keepdims=True)) ** 2).sum() / (F * (S - 1)))
     f, s, tails = F - 1, F * (S - 1), ((1 + level) / 2, (1 - level) / 2)
     rows = [
         ("between folds", (between - within) / S, *_williams_tukey(between, within, f, s, S, tails)),
         ("within folds (seeds)", within, *(s * within / stats.chi2.ppf(tail, s) for tail in tails)),
     ]
-    frame = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
-    frame["sd"] = np.sqrt(frame["variance"].where(frame["variance"] >= 0))
-    return frame
+    return _components(rows)
 
 
 def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> pd.DataFrame:
     """Variance of the scores of single runs, in squared points: y_vfs = variant_v + fold_f + (v x f)_vf + rest_vfs.
 
     Variants are fixed, folds and the rest random. Rows: fold, variant x fold, seed (the rest). Columns: variance, low,
-    high (95%, as above), sd.
-
-    Raises:
-        ValueError: if the design is not balanced (every variant, fold and seed once, two seeds or more).
+    high (95%, as above), sd. MmerError unless all variants have the same folds and seeds, two or more.
     """
     y = _cube(frame, variants, metric)  # (V, F, S)
     V, F, S = y.shape
@@ -62,9 +60,7 @@ def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> p
         ("variant x fold", (ms_both - ms_rest) / S, *_williams_tukey(ms_both, ms_rest, both_df, rest, S, _TAILS)),
         ("seed", ms_rest, *(rest * ms_rest / stats.chi2.ppf(tail, rest) for tail in _TAILS)),
     ]
-    found = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
-    found["sd"] = np.sqrt(found["variance"].where(found["variance"] >= 0))
-    return found
+    return _components(rows)
 
 
 def seed_correlation(comparison: Comparison) -> float:
@@ -72,9 +68,8 @@ def seed_correlation(comparison: Comparison) -> float:
 
     Near zero: pairing runs by seed buys nothing, and their seeds might as well differ.
     """
-    x, y = (
-        comparison.pairs.pivot(index="fold", columns="seed", values=side).to_numpy() for side in ("first", "second")
-    )
+    scores = comparison.pairs.pivot(index="fold", columns="seed", values=["first", "second"])
+    x, y = (scores[side].to_numpy() for side in ("first", "second"))
     x, y = (side - np.nanmean(side, 1, keepdims=True) for side in (x, y))
     scale = np.sqrt(np.nansum(x**2) * np.nansum(y**2))
     return float(np.nansum(x * y) / scale) if scale > 0 else float("nan")
@@ -91,36 +86,21 @@ def sampling_variance(first: Predictions, second: Predictions) -> float:
     return float((folds.var(ddof=1) / folds.size()).mean())
 
 
-def _balanced(comparison: Comparison) -> np.ndarray:
-    table = comparison.pairs.pivot(index="fold", columns="seed", values="difference")
-    if table.isna().any().any() or table.shape[1] < 2:
-        raise ValueError("variance components need the same seeds, two or more, in every fold")
-    return 100 * table.to_numpy()
+def _components(rows: list[tuple]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
+    frame["sd"] = np.sqrt(frame["variance"].where(frame["variance"] >= 0))
+    return frame
 
 
 def _cube(frame: pd.DataFrame, variants: list[str], metric: str) -> np.ndarray:
-    tables = [frame[frame["variant"] == v].pivot(index="fold", columns="seed", values=metric) for v in variants]
-    first = tables[0]
-    same = all(
-        t.index.equals(first.index) and t.columns.equals(first.columns) and not t.isna().any().any() for t in tables
-    )
-    if len(tables) < 2 or not same or first.shape[1] < 2:
-        raise ValueError(
-            "variance components need two variants or more with the same folds and seeds, two seeds or more"
-        )
+    tables = [results_of(frame, v).pivot(index="fold", columns="seed", values=metric) for v in variants]
+    first, whole = tables[0], not any(t.isna().any(axis=None) for t in tables)
+    same = all(t.index.equals(first.index) and t.columns.equals(first.columns) for t in tables)
+    if len(tables) < 2 or not (same and whole) or first.shape[1] < 2:
+        raise MmerError("variance components need two variants or more with the same folds and two seeds or more")
     return 100 * np.stack([t.to_numpy() for t in tables])
 
 
-def _mean_squares(d: np.ndarray) -> tuple[float, float]:
-    """Mean squares between and within the rows of d [F, S]."""
-    F, S = d.shape
-    between = S * d.mean(1).var(ddof=1)
-    within = ((d - d.mean(1, keepdims=True)) ** 2).sum() / (F * (S - 1))
-    return float(between), float(within)
-
-
-def _williams_tukey(
-    between: float, within: float, f: int, s: int, S: int, tails: tuple[float, float]
-) -> tuple[float, ...]:
+def _williams_tukey(between: float, within: float, f: int, s: int, S: int, tails: tuple[float, float]) -> list[float]:
     """Limits of the variance between groups in a one-way design: f (MSB - MSW F_tail) / (S chi2_tail)."""
-    return tuple(float(f * (between - within * stats.f.ppf(t, f, s)) / (S * stats.chi2.ppf(t, f))) for t in tails)
+    return [float(f * (between - within * stats.f.ppf(t, f, s)) / (S * stats.chi2.ppf(t, f))) for t in tails]
