@@ -1,7 +1,5 @@
 """The bundle: every figure, table and text of a study, each made in one place under the name of its file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a trained network attends to: the attention weights of one utterance, with axes that do not claim too much."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ What the paper prints as "WA" is the balanced accuracy, and its "UWA" is the pla
 letters the other way round. Here only the field's names are used; `PUBLISHED_NAMES` shows the others beside them.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score

@@ -1,7 +1,5 @@
 """Tables for a paper: of numbers, as people read them, and as files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Pictures of attention weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from matplotlib.axis import Axis

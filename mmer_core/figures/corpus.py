@@ -1,7 +1,5 @@
 """Pictures of a corpus."""
 
-from __future__ import annotations
-
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes

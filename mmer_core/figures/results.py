@@ -1,7 +1,5 @@
 """Pictures of finished runs: learning curves, scores, confusion."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pictures of comparisons: pairs, forests, where the variance is, classes, calibration."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The one style of all pictures: IEEE column width, 8 point type, colours that the colour-blind can tell apart."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

@@ -5,8 +5,6 @@ folds (their train parts overlap, so their true differences are alike); seed_fs 
 since both variants have seeds of standard deviation s.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

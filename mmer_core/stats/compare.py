@@ -5,8 +5,6 @@ train parts of different folds overlap. So the seeds of a fold are averaged firs
 is raised for the overlap (Nadeau and Bengio, "Inference for the generalization error", Machine Learning 52, 2003).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """How large a difference is, in units that carry over to other studies; and where in the classes it lies."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import stats

@@ -1,7 +1,5 @@
 """Other people's numbers: verdicts from a published "mean ± SD", and from a corpus with one official split."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

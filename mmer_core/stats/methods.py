@@ -1,7 +1,5 @@
 """Other methods beside the verdict, each with what it cannot do. None of them decides."""
 
-from __future__ import annotations
-
 import itertools
 import warnings
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What more runs would buy: the chance of each verdict, for the variances seen so far."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import stats

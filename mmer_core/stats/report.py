@@ -1,7 +1,5 @@
 """The paper's answer: verdicts for every set of modalities, and a report that never says more than they allow."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

@@ -5,8 +5,6 @@ estimates are differences of mean squares, so a component may come out negative:
 shown as it is.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import stats

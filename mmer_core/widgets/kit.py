@@ -1,7 +1,5 @@
 """What panels are made of: controls, a `View`, and a function from the state of the controls to what is `Shown`."""
 
-from __future__ import annotations
-
 import html
 import io
 import traceback

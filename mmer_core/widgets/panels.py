@@ -3,8 +3,6 @@
 The numbers come from the study, and the pictures from `figures`.
 """
 
-from __future__ import annotations
-
 import html
 import threading
 from collections.abc import Sequence
