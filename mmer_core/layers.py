@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmer_core.errors import MmerError
-from mmer_core.kernels.attention import column_mean
-from mmer_core.kernels.gru import bidirectional_gru
+from mmer_core.kernels.attention import ColumnMean
+from mmer_core.kernels.gru import Recurrence
 from mmer_core.kernels.linear import linear_where_needed
 from mmer_core.kernels.machinery import valid_steps
 
@@ -50,7 +50,8 @@ class BiGRU(nn.Module):
         W_i, W_h, b_i, b_h = both  # (6u, D), (6u, u), (6u), (6u)
         a = linear_where_needed(x, length, W_i, b_i).view(B, T, 2, -1)  # (B, T, 2, 3u)
         W_h, b_h = W_h.view(1, 2, -1, W_h.shape[1]), b_h.view(1, 2, -1)
-        return bidirectional_gru(a, W_h, b_h, all_steps(x) if length is None else length).flatten(2)  # (B, T, 2u)
+        h, *_ = Recurrence.apply(a, W_h, b_h, all_steps(x) if length is None else length)  # (B, T, 2, u)
+        return h.flatten(2)
 
 
 class TemporalConvolution(nn.Conv1d):
@@ -152,7 +153,7 @@ class AveragedAttention(nn.Module):
         n_query = all_steps(query) if n_query is None else n_query
         n_key = all_steps(source) if n_key is None else n_key
         rate, seed = (0.0, n_key.new_zeros(())) if seed is None else (self.dropout, seed)
-        abar = column_mean(q, k, H, n_query, n_key, seed, rate)  # (B, H, K)
+        abar, _ = ColumnMean.apply(q, k, H, n_query, n_key, seed[None], rate)  # (B, H, K)
         W_v, b_v = self.in_proj_weight[2 * d :].view(H, d // H, d), self.in_proj_bias[2 * d :].view(H, d // H)
         context = abar @ source  # (B, H, d)
         value = torch.einsum("bhd,hed->bhe", context, W_v) + abar.sum(2, keepdim=True) * b_v  # (B, H, d/H)

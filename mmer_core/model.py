@@ -173,27 +173,24 @@ def from_published_weights(arrays: Mapping[str, np.ndarray], heads: int = HEADS)
 
 def _read_off(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Variant, Sizes, int]:
     """Variant, sizes and units of the network whose weights have these names and shapes."""
-
-    def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        found = shapes.get(name, ())
-        if len(found) != dimensions:
-            raise MmerError(f"{NOT_PUBLISHED}: {name} has {dimensions} dimensions; got {found or 'none'}")
-        return found
-
     blocks = {name.split(".")[0].removeprefix("mha_") for name in shapes if name.startswith("mha_")}
     own, cross = any(len(block) == 1 for block in blocks), any("_" in block for block in blocks)
     attention = "both" if own and cross else "cross" if cross else "self"
     modalities = "".join(m for m, name in MODALITIES.items() if f"{name}_encoder.weight_ih_l0" in shapes)
-    classes, units = shape("classifier.weight", 2)
     size, slots = {name: Size() for name in MODALITIES.values()}, {"v": 1, "a": 1}  # of modalities that are absent
-    for m in modalities:
-        name, length = MODALITIES[m], 1
-        if m != "t":
-            slots[m], length, kernel = shape(f"{name}_conv.weight", 3)
-            if kernel != 1:
-                raise MmerError(f"{NOT_PUBLISHED}: {name}_conv has kernel 1; got kernel {kernel}")
-        size[name] = Size(length, shape(f"{name}_encoder.weight_ih_l0", 2)[1])
-    statistical = len(modalities) > 1 and shape("concat_linear.weight", 2)[1] == 4 * units
+    for name, shape in shapes.items():
+        if name.endswith("_conv.weight") and shape[-1] != 1:
+            raise MmerError(f"{NOT_PUBLISHED}: {name} has kernel 1; got kernel {shape[-1]}")
+    try:
+        classes, units = shapes["classifier.weight"]
+        statistical = len(modalities) > 1 and shapes["concat_linear.weight"][1] == 4 * units
+        for m in modalities:
+            name, length = MODALITIES[m], 1
+            if m != "t":
+                slots[m], length, _ = shapes[f"{name}_conv.weight"]
+            size[name] = Size(length, shapes[f"{name}_encoder.weight_ih_l0"][1])
+    except (KeyError, IndexError, ValueError) as error:  # a name that is missing, or fewer dimensions
+        raise MmerError(f"{NOT_PUBLISHED}: {error}") from None
     pooling = "statistical" if statistical else "none"
     variant = Variant(modalities, attention, pooling, slots=(slots["v"], slots["a"]))
     return variant, Sizes(**size, classes=classes), units

@@ -1,5 +1,7 @@
 """The layers against torch's own, finite differences, and the law of dropout."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from mmer_core.kernels import attention as attention_kernels
 from mmer_core.kernels import gru as gru_kernels
 from mmer_core.kernels import machinery
-from mmer_core.kernels.attention import (
-    mean_weights,
-    mean_weights_gradient,
-    plain_mean_weights,
-    plain_mean_weights_gradient,
-)
+from mmer_core.kernels.attention import ColumnMean, plain_mean_weights, plain_mean_weights_gradient
 from mmer_core.kernels.dropout import keep_mask, plain_mask
 from mmer_core.layers import AveragedAttention, BiGRU, TemporalConvolution
 
@@ -185,6 +182,18 @@ def test_convolution_equals_torch(x, length, steps):
 
 # ------------------------------------------- the compiled kernels against the same in PyTorch, as other devices run it
 
+
+def gradient(q, k, heads, n_query, n_key, seeds, rate, lse, grad):
+    """dq, dk, as autograd asks for them."""
+    ctx = SimpleNamespace(saved_tensors=(q, k, n_query, n_key, seeds, lse), heads=heads, rate=rate)
+    return ColumnMean.backward(ctx, grad, None)[:2]
+
+
+def gradient_of_steps(grad, W, length, *kept):
+    """da, dW, db, as autograd asks for them."""
+    return gru_kernels.Recurrence.backward(SimpleNamespace(saved_tensors=(W, length, *kept)), grad)[:3]
+
+
 ODD = [(3, 5, 9, 2), (4, 70, 130, 3), (2, 130, 64, 1)]  # batch, queries, keys, heads; tiles are 64 wide
 
 
@@ -197,8 +206,8 @@ def test_compiled_attention_equals_plain(batch, Q, K, heads, rate, runs):
     q, k = (torch.randn(B, n, 7 * heads, generator=g, dtype=torch.float64) for n in (Q, K))
     n_query, n_key = (torch.randint(1, n + 1, (B,), generator=g) for n in (Q, K))
     seeds, grad = torch.arange(runs) + 8, torch.randn(B, heads, K, generator=g, dtype=torch.float64)
-    abar, lse = mean_weights(q, k, heads, n_query, n_key, seeds, rate)
-    dq, dk = mean_weights_gradient(q, k, heads, n_query, n_key, seeds, rate, lse, grad)
+    abar, lse = ColumnMean.forward(q, k, heads, n_query, n_key, seeds, rate)
+    dq, dk = gradient(q, k, heads, n_query, n_key, seeds, rate, lse, grad)
     abar_, lse_ = plain_mean_weights(q, k, heads, n_query, n_key, seeds, rate)
     valid = torch.arange(Q) < n_query[:, None, None]
     torch.testing.assert_close(abar, abar_, rtol=0, atol=1e-12)
@@ -207,7 +216,7 @@ def test_compiled_attention_equals_plain(batch, Q, K, heads, rate, runs):
     torch.testing.assert_close(dq, dq_, rtol=0, atol=1e-12)
     torch.testing.assert_close(dk, dk_, rtol=0, atol=1e-12)
     if runs == 2:  # a run's numbers do not depend on its neighbour
-        alone = mean_weights(q[batch:], k[batch:], heads, n_query[batch:], n_key[batch:], seeds[1:], rate)[0]
+        alone = ColumnMean.forward(q[batch:], k[batch:], heads, n_query[batch:], n_key[batch:], seeds[1:], rate)[0]
         assert torch.equal(abar[batch:], alone)
 
 
@@ -221,8 +230,8 @@ def test_compiled_attention_does_not_mind_large_scores(shift):
     grad, found = 100 * torch.randn(1, 1, 9, generator=g), []
     for common in (0, shift):
         k[..., 0] = common
-        abar, lse = mean_weights(q, k, 1, *arguments)
-        found.append((abar, mean_weights_gradient(q, k, 1, *arguments, lse, grad)))
+        abar, lse = ColumnMean.forward(q, k, 1, *arguments)
+        found.append((abar, gradient(q, k, 1, *arguments, lse, grad)))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-5)
     torch.testing.assert_close(found[0][1][1], found[1][1][1], rtol=0, atol=1e-3)
     assert all(x.isfinite().all() for x in found[1][1])
@@ -235,8 +244,8 @@ def test_kernels_do_not_mind_strides():
     grad = torch.randn(2, 3, 5, generator=g).transpose(0, 1)
     results = []
     for a, b, c in ((q, k, grad), (q.contiguous(), k.contiguous(), grad.contiguous())):
-        abar, lse = mean_weights(a, b, 2, *arguments)
-        results.append((abar, *mean_weights_gradient(a, b, 2, *arguments, lse, c)))
+        abar, lse = ColumnMean.forward(a, b, 2, *arguments)
+        results.append((abar, *gradient(a, b, 2, *arguments, lse, c)))
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
     assert results[0][1].abs().max() > 0
 
@@ -259,11 +268,11 @@ def test_compiled_steps_equal_plain(units, runs):
     b = torch.randn(runs, 2, 3 * units, generator=g, dtype=torch.float64)
     length = torch.randint(1, 10, (5 * runs,), generator=g)
     grad = torch.randn(5 * runs, 9, 2, units, generator=g, dtype=torch.float64)
-    h, *kept = gru_kernels.steps(a, W, b, length)
+    h, *kept = gru_kernels.Recurrence.forward(a, W, b, length)
     h_, *kept_ = gru_kernels.plain_steps(a, W, b, length)
     torch.testing.assert_close(h, h_, rtol=0, atol=1e-12)
     found, wanted = (
-        gru_kernels.steps_gradient(grad, W, length, *kept),
+        gradient_of_steps(grad, W, length, *kept),
         gru_kernels.plain_steps_gradient(grad, W, length, *kept_),
     )
     for x, y in zip(found, wanted, strict=True):

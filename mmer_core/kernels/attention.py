@@ -8,7 +8,7 @@ the derivative of softmax, for query i and key j,
     dS_ij = P_ij (M_ij g_j - sum_l P_il M_il g_l) / n        dq = dS k        dk = dS^T q.
 
 S, P and M are not kept: the gradient computes them again from q, k, the seed of dropout, and the logarithm of each
-softmax's denominator (lse). Padded queries do not count in the mean, padded keys get no weight.
+softmax's denominator (lse). Padded queries do not count in the mean, padded keys get no weight. q comes scaled.
 
 Tested: gradients against finite differences with dropout replayed; the compiled form against the plain one for odd
 sizes, lengths and several runs; large scores; strides; that nothing of the size queries x keys is kept. The plain form
@@ -29,10 +29,25 @@ from mmer_core.kernels.products import BLOCK, NARROW, ROWS, TILE, add_transposed
 AT_ONCE = 2**26  # numbers of a score matrix that may exist at one time in the plain form
 
 
-class _ColumnMean(torch.autograd.Function):
+class ColumnMean(torch.autograd.Function):
+    """abar [B, H, K] and lse [B, H, Q]; the rows of B belong to as many runs as there are seeds."""
+
     @staticmethod
-    def forward(q: Tensor, k: Tensor, heads: int, n_query: Tensor, n_key: Tensor, seeds: Tensor, rate: float):
-        return mean_weights(q, k, heads, n_query, n_key, seeds, rate)
+    def forward(
+        q: Float[Tensor, "B Q d"],
+        k: Float[Tensor, "B K d"],
+        heads: int,
+        n_query: Int[Tensor, " B"],
+        n_key: Int[Tensor, " B"],
+        seeds: Int[Tensor, " G"],
+        rate: float,
+    ) -> tuple[Float[Tensor, "B H K"], Float[Tensor, "B H Q"]]:
+        if not on_cpu(q):
+            return plain_mean_weights(q, k, heads, n_query, n_key, seeds, rate)
+        abar, lse = q.new_empty(len(q), heads, k.shape[1]), q.new_empty(len(q), heads, q.shape[1])
+        lengths = map(array, (n_query, n_key, seeds))
+        _mean_weights(array(q), array(k), heads, *lengths, *law(rate), array(abar), array(lse))
+        return abar, lse
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -42,51 +57,24 @@ class _ColumnMean(torch.autograd.Function):
         ctx.save_for_backward(q, k, n_query, n_key, seeds, output[1])
 
     @staticmethod
-    def backward(ctx, grad: Tensor | None, _) -> tuple[Tensor | None, ...]:
+    def backward(ctx, grad: Float[Tensor, "B H K"] | None, _) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 7
         q, k, n_query, n_key, seeds, lse = ctx.saved_tensors
-        dq, dk = mean_weights_gradient(q, k, ctx.heads, n_query, n_key, seeds, ctx.rate, lse, grad)
+        if not on_cpu(q):
+            dq, dk = plain_mean_weights_gradient(q, k, ctx.heads, n_query, n_key, seeds, ctx.rate, lse, grad)
+        else:
+            dq, dk = q.new_zeros(q.shape), k.new_zeros(k.shape)
+            inputs = array(q), array(k), ctx.heads, *map(array, (n_query, n_key, seeds)), *law(ctx.rate)
+            _mean_weights_gradient(*inputs, *map(array, (lse, grad, dq, dk)))
         return dq, dk, None, None, None, None, None
 
     @staticmethod
     def vmap(info, in_dims, q, k, heads, n_query, n_key, seeds, rate):
         dims = [in_dims[i] for i in (0, 1, 3, 4, 5)]
         q, k, n_query, n_key, seeds = side_by_side(info.batch_size, dims, q, k, n_query, n_key, seeds)
-        abar, lse = _ColumnMean.apply(q, k, heads, n_query, n_key, seeds, rate)
+        abar, lse = ColumnMean.apply(q, k, heads, n_query, n_key, seeds, rate)
         return (abar.unflatten(0, (info.batch_size, -1)), lse), (0, None)
-
-
-def column_mean(
-    q: Float[Tensor, "B Q e"],
-    k: Float[Tensor, "B K e"],
-    heads: int,
-    n_query: Int[Tensor, " B"],
-    n_key: Int[Tensor, " B"],
-    seed: Int[Tensor, ""],
-    rate: float,
-) -> Float[Tensor, "B H K"]:
-    """abar of one run (several: under torch.vmap), from scaled q, valid steps n_query and n_key, rate of dropout."""
-    return _ColumnMean.apply(q, k, heads, n_query, n_key, seed[None], rate)[0]
-
-
-def mean_weights(q, k, heads: int, n_query, n_key, seeds, rate: float) -> tuple[Tensor, Tensor]:
-    """abar [B, H, K] and lse [B, H, Q]; the rows of B belong to as many runs as there are seeds."""
-    if not on_cpu(q):
-        return plain_mean_weights(q, k, heads, n_query, n_key, seeds, rate)
-    abar, lse = q.new_empty(len(q), heads, k.shape[1]), q.new_empty(len(q), heads, q.shape[1])
-    _mean_weights(array(q), array(k), heads, *map(array, (n_query, n_key, seeds)), *law(rate), array(abar), array(lse))
-    return abar, lse
-
-
-def mean_weights_gradient(q, k, heads: int, n_query, n_key, seeds, rate: float, lse, grad) -> tuple[Tensor, Tensor]:
-    """dq, dk from grad = dL/dabar [B, H, K]."""
-    if not on_cpu(q):
-        return plain_mean_weights_gradient(q, k, heads, n_query, n_key, seeds, rate, lse, grad)
-    dq, dk = q.new_zeros(q.shape), k.new_zeros(k.shape)
-    inputs = (array(q), array(k), heads, *map(array, (n_query, n_key, seeds)), *law(rate))
-    _mean_weights_gradient(*inputs, *map(array, (lse, grad, dq, dk)))
-    return dq, dk
 
 
 # ---------------------------------------------------------------------------------------------------- in PyTorch

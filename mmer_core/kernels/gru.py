@@ -31,10 +31,23 @@ from mmer_core.kernels.machinery import array, compiled, exp, inlined, on_cpu, s
 from mmer_core.kernels.products import ROWS, TILE, product
 
 
-class _Steps(torch.autograd.Function):
+class Recurrence(torch.autograd.Function):
+    """h, and what is kept for the gradient (by the compiled form: before, cells), from a, W, b and lengths [B]."""
+
     @staticmethod
-    def forward(a: Tensor, W: Tensor, b: Tensor, length: Tensor) -> tuple[Tensor, ...]:
-        return steps(a, W, b, length)
+    def forward(
+        a: Float[Tensor, "B T S gates"],
+        W: Float[Tensor, "G S gates u"],
+        b: Float[Tensor, "G S gates"],
+        length: Int[Tensor, " B"],
+    ) -> tuple[Tensor, ...]:
+        if not on_cpu(a):
+            return plain_steps(a, W, b, length)
+        (B, T, S, _), u = a.shape, W.shape[3]
+        h, before = a.new_empty(B, T, S, u), a.new_empty(S, B, T, u)
+        cells = a.new_empty(S, B, T, -(-u // TILE), 4, TILE)
+        _steps(*map(array, (a, W, b, length, h, before, cells)))
+        return h, before, cells
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -43,49 +56,24 @@ class _Steps(torch.autograd.Function):
         ctx.save_for_backward(inputs[1], inputs[3], *output[1:])
 
     @staticmethod
-    def backward(ctx, grad: Tensor | None, *_) -> tuple[Tensor | None, ...]:
+    def backward(ctx, grad: Float[Tensor, "B T S u"] | None, *_) -> tuple[Tensor | None, ...]:
         if grad is None:
             return None, None, None, None
-        return *steps_gradient(grad, *ctx.saved_tensors), None
+        W, length, *kept = ctx.saved_tensors
+        if not on_cpu(grad):
+            return *plain_steps_gradient(grad, W, length, *kept), None
+        before, cells = kept
+        (S, B, T, u), G = before.shape, len(W)
+        da, dc = grad.new_empty(B, T, S, 3 * u), grad.new_empty(S, B, T, 3 * u)
+        _steps_gradient(*map(array, (grad, W, length, before, cells, da, dc)))
+        dc = dc.view(S, G, -1, 3 * u)
+        dW = (before.view(S, G, -1, u).mT @ dc).mT  # (S, G, 3u, u); the other way round it takes longer
+        return da, dW.transpose(0, 1), dc.sum(2).transpose(0, 1), None
 
     @staticmethod
     def vmap(info, in_dims, a: Tensor, W: Tensor, b: Tensor, length: Tensor):
-        h, *kept = _Steps.apply(*side_by_side(info.batch_size, in_dims, a, W, b, length))
+        h, *kept = Recurrence.apply(*side_by_side(info.batch_size, in_dims, a, W, b, length))
         return (h.unflatten(0, (info.batch_size, -1)), *kept), (0, *[None] * len(kept))
-
-
-def bidirectional_gru(
-    a: Float[Tensor, "B T S gates"],
-    W: Float[Tensor, "1 S gates u"],
-    b: Float[Tensor, "1 S gates"],
-    length: Int[Tensor, " B"],
-) -> Float[Tensor, "B T S u"]:
-    """The states h of both directions, for one run (several: under torch.vmap)."""
-    return _Steps.apply(a, W, b, length)[0]
-
-
-def steps(a: Tensor, W: Tensor, b: Tensor, length: Tensor) -> tuple[Tensor, ...]:
-    """h, and what is kept for the gradient (the compiled form: before, cells)."""
-    if not on_cpu(a):
-        return plain_steps(a, W, b, length)
-    (B, T, S, _), u = a.shape, W.shape[3]
-    h, before = a.new_empty(B, T, S, u), a.new_empty(S, B, T, u)
-    cells = a.new_empty(S, B, T, -(-u // TILE), 4, TILE)
-    _steps(*map(array, (a, W, b, length, h, before, cells)))
-    return h, before, cells
-
-
-def steps_gradient(grad: Tensor, W: Tensor, length: Tensor, *kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """da, dW, db from grad = dL/dh."""
-    if not on_cpu(grad):
-        return plain_steps_gradient(grad, W, length, *kept)
-    before, cells = kept
-    (S, B, T, u), G = before.shape, len(W)
-    da, dc = grad.new_empty(B, T, S, 3 * u), grad.new_empty(S, B, T, 3 * u)
-    _steps_gradient(*map(array, (grad, W, length, before, cells, da, dc)))
-    dc = dc.view(S, G, -1, 3 * u)
-    dW = (before.view(S, G, -1, u).mT @ dc).mT  # (S, G, 3u, u); the other way round it takes longer
-    return da, dW.transpose(0, 1), dc.sum(2).transpose(0, 1)
 
 
 # ---------------------------------------------------------------------------------------------------- in PyTorch

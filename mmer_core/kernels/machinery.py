@@ -48,9 +48,8 @@ def _cache() -> str:
     """
     here = Path(__file__).parent
     state = hashlib.blake2b(b"".join(file.read_bytes() for file in sorted(here.glob("*.py"))), digest_size=6)
-    own, users = here / "__pycache__", Path.home() / ".cache" / "mmer"
-    place = config.CACHE_DIR or (own if os.access(here, os.W_OK) else users)  # type: ignore[attr-defined]
-    return str(Path(place) / f"kernels-{state.hexdigest()}")
+    own = here / "__pycache__" if os.access(here, os.W_OK) else Path.home() / ".cache" / "mmer"
+    return str(Path(config.CACHE_DIR or own) / f"kernels-{state.hexdigest()}")  # type: ignore[attr-defined]
 
 
 def inlined(function: Callable) -> Callable:
