@@ -9,13 +9,7 @@ class CorpusError(MmerError):
     """Something from outside is not what it should be: names the file, what was expected and what was found."""
 
     def __init__(self, file: object, expected: str, found: str):
-        super().__init__(f"{file}: expected {expected}, found {found}")
+        super().__init__(str(file), expected, found)  # three, so that it crosses process borders
 
-    def __reduce__(self):  # the three arguments became one message: let it cross process borders as it is
-        return (_error_from_message, (str(self),))
-
-
-def _error_from_message(message: str) -> CorpusError:
-    error = CorpusError.__new__(CorpusError)
-    error.args = (message,)
-    return error
+    def __str__(self) -> str:
+        return "{}: expected {}, found {}".format(*self.args)

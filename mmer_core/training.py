@@ -132,7 +132,9 @@ class Batches:
             x = self.features(name, rows, int(length.max()) if self.variant.mask_padding else None)
             batch["lengths"][name] = n = torch.from_numpy(length).to(self.device)
             if name == "audio" and self.variant.standardise_audio:
-                mean, std = self.scale(folds)
+                at = [list(self.corpus.folds).index(fold) for fold in folds]
+                scale = torch.from_numpy(self.corpus.arrays["audio_scale"][at]).to(self.device)
+                mean, std = scale[:, :, None, None].unbind(1)  # (R, 1, 1, D)
                 valid = valid_steps(n.flatten(), x.shape[2]).view(x.shape[:3])
                 x = x.sub_(mean).div_(std).masked_fill_(~valid[..., None], 0)
             batch[name] = x.to(self.dtype)
@@ -141,13 +143,6 @@ class Batches:
     def features(self, name: str, rows: np.ndarray, steps: int | None) -> Tensor:
         """[R, B, T, D] of one modality, a fresh array."""
         return torch.from_numpy(self.corpus.features(name, rows.ravel(), steps=steps)).unflatten(0, rows.shape)
-
-    def scale(self, folds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the audio in the train part of each fold, [R, 1, 1, D]."""
-        every = list(self.corpus.folds)
-        scale = torch.from_numpy(self.corpus.arrays["audio_scale"][[every.index(fold) for fold in folds]])
-        mean, std = scale.to(self.device)[:, :, None, None].unbind(1)
-        return mean, std
 
 
 class Trainer:

@@ -146,11 +146,8 @@ def _two_slots(given: object) -> tuple[int, ...]:
     return slots
 
 
-PAPER_VARIANTS: dict[str, Variant] = {
-    name: Variant.from_name(name)
-    for names in (
-        "self_t self_v self_a self_tv self_ta self_va cross_tv cross_ta cross_va",
-        "self_tva cross_tva self_tva_nosp cross_tva_nosp both_tva",
-    )
-    for name in names.split()
-}
+_NAMES = (
+    "self_t self_v self_a self_tv self_ta self_va cross_tv cross_ta cross_va "
+    "self_tva cross_tva self_tva_nosp cross_tva_nosp both_tva"
+)
+PAPER_VARIANTS = {name: Variant.from_name(name) for name in _NAMES.split()}
