@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmer_core.kernels.machinery import array, compiled, exp, inlined, on_cpu, side_by_side, valid_steps
 from mmer_core.kernels.products import ROWS, TILE, product
@@ -46,7 +47,9 @@ class Recurrence(torch.autograd.Function):
         (B, T, S, _), u = a.shape, W.shape[3]
         h, before = a.new_empty(B, T, S, u), a.new_empty(S, B, T, u)
         cells = a.new_empty(S, B, T, -(-u // TILE), 4, TILE)
-        _steps(*map(array, (a, W, b, length, h, before, cells)))
+        weights = _in_tiles(W.unflatten(2, (3, u)).mT).movedim(4, 2)  # (G, S, tiles, 3, u, TILE)
+        bias = _in_tiles(b.unflatten(2, (3, u))).movedim(3, 2)  # (G, S, tiles, 3, TILE)
+        _steps(*map(array, (a, weights, bias, length, h, before, cells)))
         return h, before, cells
 
     @staticmethod
@@ -65,7 +68,8 @@ class Recurrence(torch.autograd.Function):
         before, cells = kept
         (S, B, T, u), G = before.shape, len(W)
         da, dc = grad.new_empty(B, T, S, 3 * u), grad.new_empty(S, B, T, 3 * u)
-        _steps_gradient(*map(array, (grad, W, length, before, cells, da, dc)))
+        weights = _in_tiles(W).movedim(3, 2)  # (G, S, tiles, 3u, TILE)
+        _steps_gradient(*map(array, (grad, weights, length, before, cells, da, dc)))
         dc = dc.view(S, G, -1, 3 * u)
         dW = (before.view(S, G, -1, u).mT @ dc).mT  # (S, G, 3u, u); the other way round it takes longer
         return da, dW.transpose(0, 1), dc.sum(2).transpose(0, 1), None
@@ -74,6 +78,11 @@ class Recurrence(torch.autograd.Function):
     def vmap(info, in_dims, a: Tensor, W: Tensor, b: Tensor, length: Tensor):
         h, *kept = Recurrence.apply(*side_by_side(info.batch_size, in_dims, a, W, b, length))
         return (h.unflatten(0, (info.batch_size, -1)), *kept), (0, *[None] * len(kept))
+
+
+def _in_tiles(x: Tensor) -> Tensor:
+    """[.., n] -> [.., tiles, TILE]; zero beyond n."""
+    return F.pad(x, (0, -x.shape[-1] % TILE)).unflatten(-1, (-1, TILE))
 
 
 # ---------------------------------------------------------------------------------------------------- in PyTorch
@@ -134,35 +143,11 @@ def plain_steps_gradient(grad: Tensor, W: Tensor, length: Tensor, kept: Tensor) 
 #
 # ROWS utterances of like length go through time together. What they need lies in buffers that stay in the cache:
 #
-#     weights  [tiles, 3, u, TILE] forward: W transposed, each gate in tiles of its own; [tiles, 3u, TILE] backward: W
-#     bias     [tiles, 3, TILE]    b
+#     weights  forward: W transposed, each gate in tiles of its own; backward: W in tiles of its columns
 #     states   [ROWS, u]           h_t of each row
 #     c        [tiles, 3, ROWS, TILE] forward: W h_t-1; [tiles, ROWS, TILE] backward: dc W
 #     later    [tiles, ROWS, TILE] what step t + 1 hands back to h_t
 #     row_dc   [ROWS, 3u]          dc of each row at this step
-
-
-@inlined
-def _in_tiles(W, b, weights, bias):
-    """The weights and the bias of the forward direction in tiles; zero beyond the units."""
-    u = W.shape[1]
-    weights[:] = 0
-    bias[:] = 0
-    for gate in range(3):
-        for i in range(u):
-            bias[i // TILE, gate, i % TILE] = b[gate * u + i]
-            for k in range(u):
-                weights[i // TILE, gate, k, i % TILE] = W[gate * u + i, k]
-
-
-@inlined
-def _columns_in_tiles(W, weights):
-    """The weights of the backward direction in tiles; zero beyond the units."""
-    u = W.shape[1]
-    weights[:] = 0
-    for i in range(3 * u):
-        for k in range(u):
-            weights[k // TILE, i, k % TILE] = W[i, k]
 
 
 @inlined
@@ -188,17 +173,16 @@ def _row_step(a, row, t, s, c, r, bias, x, cells, states):
 
 
 @compiled
-def _steps(a, W, b, length, h, before, cells):
+def _steps(a, weights, bias, length, h, before, cells):
     B, T, S, u = h.shape
-    G, tiles = len(W), cells.shape[3]
+    G, tiles = len(weights), cells.shape[3]
     group = B // G
-    weights, bias = np.empty((tiles, 3, u, TILE), a.dtype), np.empty((tiles, 3, TILE), a.dtype)
     c, x = np.empty((tiles, 3, ROWS, TILE), a.dtype), np.zeros((3, TILE), a.dtype)
     states = np.empty((ROWS, u), a.dtype)
-    flat_states, flat_weights, flat_c = states.reshape(-1), weights.reshape(-1), c.reshape(-1)
+    flat_states, flat_c = states.reshape(-1), c.reshape(-1)
     for s in range(S):
         for g in range(G):
-            _in_tiles(W[g, s], b[g, s], weights, bias)
+            flat_weights = weights[g, s].reshape(-1)
             order = g * group + np.argsort(length[g * group : (g + 1) * group])  # rows of like lengths together
             for first in range(0, group, ROWS):
                 rows = order[first : first + ROWS]
@@ -213,7 +197,7 @@ def _steps(a, W, b, length, h, before, cells):
                         for i in range(u):
                             before[s, row, t, i] = states[r, i]
                         if t < length[row]:
-                            _row_step(a, row, t, s, c, r, bias, x, cells, states)
+                            _row_step(a, row, t, s, c, r, bias[g, s], x, cells, states)
                         else:
                             states[r] = 0
                         for i in range(u):
@@ -246,22 +230,17 @@ def _row_step_gradient(grad, row, t, s, cells, before, later, r, dh, start, d, d
 
 
 @compiled
-def _steps_gradient(grad, W, length, before, cells, da, dc):
+def _steps_gradient(grad, weights, length, before, cells, da, dc):
     S, B, T, u = before.shape
-    G, tiles = len(W), cells.shape[3]
+    G, tiles = len(weights), cells.shape[3]
     group = B // G
-    weights, c = np.empty((tiles, 3 * u, TILE), grad.dtype), np.empty((tiles, ROWS, TILE), grad.dtype)
-    later, row_dc = np.empty((tiles, ROWS, TILE), grad.dtype), np.empty((ROWS, 3 * u), grad.dtype)
-    flat_weights, flat_c, flat_dc, flat_later = (
-        weights.reshape(-1),
-        c.reshape(-1),
-        row_dc.reshape(-1),
-        later.reshape(-1),
-    )
+    c, later = np.empty((tiles, ROWS, TILE), grad.dtype), np.empty((tiles, ROWS, TILE), grad.dtype)
+    row_dc = np.empty((ROWS, 3 * u), grad.dtype)
+    flat_c, flat_later, flat_dc = c.reshape(-1), later.reshape(-1), row_dc.reshape(-1)
     start, dh, d = np.zeros(TILE, grad.dtype), np.zeros(TILE, grad.dtype), np.empty((4, TILE), grad.dtype)
     for s in range(S):
         for g in range(G):
-            _columns_in_tiles(W[g, s], weights)
+            flat_weights = weights[g, s].reshape(-1)
             order = g * group + np.argsort(length[g * group : (g + 1) * group])  # rows of like lengths together
             for first in range(0, group, ROWS):
                 rows = order[first : first + ROWS]
