@@ -31,12 +31,10 @@ def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=N
         workers = min(cpu_count(), len(runs))
         executor = get_reusable_executor(workers, initializer=_start_worker, timeout=60, env=KEEP_MEMORY)
     futures = {executor.submit(_work, str(corpus.path), ledger.folder, run): run for run in longest_first}
-    pending = set(futures)
     try:
-        while pending:
-            for future in [f for f in pending if f.done()]:
-                pending.remove(future)
-                yield futures[future], future.result()
+        while futures:
+            for future in [f for f in futures if f.done()]:
+                yield futures.pop(future), future.result()
             time.sleep(0.05)
     except BaseException:
         if own:
@@ -79,14 +77,12 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-@lru_cache(maxsize=1)
-def _open_once(store: str) -> Corpus:
-    return open_store(store)
+_open_once = lru_cache(maxsize=1)(open_store)
 
 
 def _work(store: str, ledger: Path, run: Run) -> dict[str, float]:
     corpus = _open_once(store)
-    if corpus.fingerprint != run.fingerprint:
+    if corpus.fingerprint != run.corpus:
         raise RuntimeError(f"{store} has changed since the study was opened")
     return Ledger(ledger).write(run, corpus, train(corpus, run.variant, run.fold, run.seed, run.protocol)).scores
 
