@@ -27,10 +27,7 @@ Pair = tuple[str, str]  # names of two variants
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a study is to be. Settings may be given loosely (names, ranges, arrays) and are kept in the form below.
-
-    MmerError, naming the setting, for one of a wrong type or value.
-    """
+    """What a study is to be. Names, ranges and arrays are taken and kept as below; MmerError names a wrong setting."""
 
     corpus: str = "demo"  # the built-in synthetic corpus; else a path
     store: str | None = None  # where a corpus in another format is imported to

@@ -21,6 +21,7 @@ from mmer_core.variant import Variant
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
 Finished = Generator[tuple[Run, dict[str, float]], None, None]  # a run and its scores
+_open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 
 def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=None) -> Finished:
@@ -77,9 +78,6 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-_open_once = lru_cache(maxsize=1)(open_store)
-
-
 def _work(store: str, ledger: Path, run: Run) -> dict[str, float]:
     corpus = _open_once(store)
     if corpus.fingerprint != run.corpus:
@@ -103,5 +101,5 @@ class _NotebookBar(tqdm):
 def progress_bar(total: int, disable: bool = False) -> tqdm:
     """A tqdm bar for the place we are in: a terminal, or a notebook."""
     kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    notebook = kernel is not None and hasattr(kernel, "kernel") and not disable
+    notebook = hasattr(kernel, "kernel") and not disable
     return (_NotebookBar if notebook else tqdm)(total=total, unit="run", disable=disable, ncols=100, smoothing=0)
