@@ -27,10 +27,7 @@ Pair = tuple[str, str]  # names of two variants
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a study is to be. Settings may be given loosely (names, ranges, arrays) and are kept in the form below.
-
-    MmerError, naming the setting, for one of a wrong type or value.
-    """
+    """What a study is to be. Names, ranges and arrays are taken and kept as below; MmerError names a wrong setting."""
 
     corpus: str = "demo"  # the built-in synthetic corpus; else a path
     store: str | None = None  # where a corpus in another format is imported to
@@ -52,10 +49,9 @@ class Declaration:
             kept = keep(given) if isinstance(given, types) else None
             if kept is None:
                 raise MmerError(f"{setting} is {what}; got {given!r}")
-            object.__setattr__(self, setting, kept)
-        for setting in ("variants", "seeds", "folds"):
-            if getattr(self, setting) == ():
+            if setting in ("variants", "seeds", "folds") and not kept:
                 raise MmerError(f"a study needs {setting}")
+            object.__setattr__(self, setting, kept)
 
     def changed(self, **settings: object) -> "Declaration":
         """The same with other settings."""
@@ -84,8 +80,7 @@ def read(path: str | Path | None = None, **changes: object) -> Declaration:
     try:
         declared = Declaration(file=file).changed(**tomllib.loads(file.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        found = f"{type(error).__name__}: {error}"
-        raise MmerError(f"{file}: expected the declaration of a study, found {found}") from None
+        raise MmerError(f"{file}: expected the declaration of a study, found {type(error).__name__}: {error}") from None
     except MmerError as error:
         raise MmerError(f"{file}: {error}") from None
     return declared.changed(**changes)
@@ -98,16 +93,8 @@ def default_pairs(variants: Sequence[Variant]) -> list[Pair]:
         for modalities in ("tv", "ta", "va", "tva")
         for one in variants
         if (one.modalities, one.attention, one.pooling) == (modalities, "self", "statistical")
-        for other in variants
-        if other == replace(one, attention="cross")
+        if (other := replace(one, attention="cross")) in variants
     ]
-
-
-def is_declared(pair: Pair, comparisons: Sequence[Pair] | None) -> bool:
-    """Whether a pair is among those declared (None: the default ones). Its order does not matter."""
-    if comparisons is None:
-        comparisons = default_pairs([Variant.from_name(name) for name in pair])
-    return set(pair) in [set(declared) for declared in comparisons]
 
 
 def _refuse_unknown(where: str, settings: Iterable[str], known: Sequence[str]) -> None:
@@ -124,9 +111,6 @@ def _variant(given: object) -> Variant:
         return Variant.from_name(str(given))
     _refuse_unknown(f"variant {given}: ", given, [*(f.name for f in fields(Variant)), "preset"])
     return Variant(**{"modalities": "", **given})  # it refuses "" in its own words
-
-
-# From here on: what is given becomes what is kept of a setting, or None if it cannot.
 
 
 def _variants(given: Iterable) -> tuple[Variant, ...] | None:
@@ -150,15 +134,13 @@ def _whole_numbers(given: Iterable) -> tuple[int, ...] | None:
 
 
 def _pairs(given: Iterable) -> tuple[Pair, ...] | None:
-    pairs = []
-    for pair in given:
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            return None
-        first, second = (_variant(item).name for item in pair)
-        if first == second:
-            raise MmerError(f"{first!r} cannot be compared with itself")
-        pairs.append((first, second))
-    return tuple(pairs)
+    pairs = list(given)
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+        return None
+    named = tuple((_variant(first).name, _variant(second).name) for first, second in pairs)
+    if same := [first for first, second in named if first == second]:
+        raise MmerError(f"{same[0]!r} cannot be compared with itself")
+    return named
 
 
 def _protocol(given: dict | Protocol) -> Protocol:
@@ -169,7 +151,9 @@ def _protocol(given: dict | Protocol) -> Protocol:
 
 
 _MAY_BE_NONE = ("store", "folds", "margin", "comparisons", "ledger")
-_SETTINGS: dict[str, tuple] = {  # what each one is, the types in which it may be given, and how it is kept
+_SETTINGS: dict[
+    str, tuple
+] = {  # what each is, the types in which it may be given, what is kept of it (None: it is wrong)
     "corpus": ("a path", (str, Path), os.path.expanduser),
     "store": ("a path", (str, Path), os.path.expanduser),
     "variants": ("a list of variants", Iterable, _variants),

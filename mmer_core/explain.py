@@ -1,6 +1,6 @@
 """What a trained network attends to: the attention weights of one utterance, with axes that do not claim too much."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,16 +10,14 @@ from mmer_core.model import FusionModel
 from mmer_core.training import feed
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """One side of an attention map."""
 
     title: str
     labels: list[str]  # one a position
 
 
-@dataclass(frozen=True)
-class AttentionMap:
+class AttentionMap(NamedTuple):
     """Attention of one block on one utterance: H heads, Q queries, K keys (only valid ones, if padding is masked)."""
 
     block: str  # "t", or "a_t" (source_target)
@@ -29,11 +27,9 @@ class AttentionMap:
     keys: Axis
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """The prediction for one utterance and the attention behind it."""
 
-    row: int
     id: str
     label: str
     predicted: str
@@ -45,9 +41,8 @@ class Explanation:
 def explain(model: FusionModel, corpus: Corpus, row: int, fold: int) -> Explanation:
     """Run one utterance through a trained network and keep its attention weights.
 
-    Args:
-        row: of the corpus; take it from the test part of the fold that the network was trained on.
-        fold: whose statistics standardise the audio, where the variant does that.
+    Its row is one of the test part of the fold that the network was trained on; where the variant standardises audio,
+    it does so by the statistics of that fold.
     """
     model.eval()
     out = model(**feed(model, corpus, np.array([row]), fold), keep_weights=True)
@@ -60,7 +55,7 @@ def explain(model: FusionModel, corpus: Corpus, row: int, fold: int) -> Explanat
         mean = out.column_mean[block][0, :, : len(keys.labels)].numpy()
         maps[block] = AttentionMap(block, weights, mean, queries, keys)
     label, predicted = corpus.classes[corpus.label[row]], corpus.classes[int(probability.argmax())]
-    return Explanation(row, corpus.ids[row], label, predicted, probability, maps)
+    return Explanation(corpus.ids[row], label, predicted, probability, maps)
 
 
 def axis(model: FusionModel, corpus: Corpus, row: int, modality: str) -> Axis:
@@ -68,9 +63,8 @@ def axis(model: FusionModel, corpus: Corpus, row: int, modality: str) -> Axis:
     variant, name = model.variant, MODALITIES[modality]
     length = int(corpus.lengths[name][row])
     if modality == "t":
-        words = corpus.transcript(row)
         pads = 0 if variant.mask_padding else corpus.sizes.text.length - length
-        return Axis("text (words)", words + ["·"] * pads)
+        return Axis("text (words)", corpus.transcript(row) + ["·"] * pads)
     slots = variant.time_slots(corpus.sizes)[modality]
     if variant.convolution == "time-mixing":
         return Axis(f"{name} slots (each mixes all frames)", [str(i + 1) for i in range(slots)])

@@ -32,27 +32,17 @@ from mmer_core.variant import Variant
 
 @dataclass(frozen=True)
 class Run:
-    """One training: all that decides its result, but the machine."""
+    """One training: all that decides its result, but the machine. The fields, as plain values, are its identity."""
 
-    fingerprint: str  # of the corpus
+    corpus: str  # its fingerprint
     variant: Variant
     fold: int
     seed: int
     protocol: Protocol
 
-    def identity(self) -> dict:
-        """Everything that makes this run another one than the next, as plain values."""
-        return {
-            "corpus": self.fingerprint,
-            "variant": self.variant.settings(),
-            "fold": self.fold,
-            "seed": self.seed,
-            "protocol": asdict(self.protocol),
-        }
-
     @cached_property
     def key(self) -> str:
-        text = json.dumps(self.identity(), sort_keys=True)
+        text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     @property
@@ -121,10 +111,7 @@ class Ledger:
         return (self.folder / run.folder / "run.json").is_file()
 
     def read(self, run: Run) -> Record:
-        """The record of a run, which all callers share; its file is read again only when it has changed.
-
-        CorpusError if there is none or it is damaged.
-        """
+        """The record of a run, shared and read again only when it has changed; CorpusError if damaged or not there."""
         folder = self.folder / run.folder
         try:
             now = (folder / "run.json").stat()
@@ -141,7 +128,7 @@ class Ledger:
         label, predicted = corpus.label[rows.test], trained.logits["test"].argmax(1)
         classes = len(corpus.classes)
         summary = {
-            "run": run.identity(),
+            "run": asdict(run),
             "variant": run.variant.name,
             "scores": scores(label, predicted, classes),
             "best_epoch": trained.best_epoch,
@@ -178,8 +165,8 @@ class Ledger:
 def _provenance(corpus: Corpus, device: str) -> dict:
     packages = {name: importlib.metadata.version(name) for name in ("mmer_core", "torch", "numpy", "numba")}
     machine = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    place = {"corpus": corpus.name, "synthetic": corpus.synthetic}
-    return place | packages | machine | {"device": device, "finished": _now()}
+    data = {"corpus": corpus.name, "synthetic": corpus.synthetic}
+    return data | packages | machine | {"device": device, "finished": _now()}
 
 
 def _now() -> str:

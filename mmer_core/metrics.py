@@ -51,8 +51,7 @@ def scores(label: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, 
     the labels (UAR, macro recall). macro_precision: mean of the precisions of all classes, 0 for one never predicted;
     weighted_precision: the same, weighted by the number of utterances.
     """
-    every = range(classes)
-    precision = dict(labels=every, zero_division=0)
+    precision = dict(labels=range(classes), zero_division=0)
     return {
         "accuracy": float(accuracy_score(label, predicted)),
         "balanced_accuracy": float(recall_score(label, predicted, labels=np.unique(label), average="macro")),

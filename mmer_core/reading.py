@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from mmer_core.corpus import Corpus
-from mmer_core.declaration import Declaration, Pair, is_declared
+from mmer_core.declaration import Declaration, Pair, default_pairs
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Ledger, Record, Run
 from mmer_core.metrics import METRICS
 from mmer_core.stats import Comparison, compare
+from mmer_core.variant import Variant
 
 
 class Reader:
@@ -53,15 +54,14 @@ class Reader:
         """One row a finished run: variant, fold, seed, test scores in [0, 1], counts, parameters, epochs, seconds."""
         columns = ["variant", "modalities", "attention", "pooling", "fold", "seed", *METRICS]
         columns += ["dev_accuracy", "n_train", "n_dev", "n_test", "parameters", "best_epoch", "epochs", "seconds"]
-        rows = []
-        for run, record in self._finished():
-            rows.append(
-                {name: getattr(run.variant, name) for name in ("modalities", "attention", "pooling")}
-                | {"variant": run.variant.name, "fold": run.fold, "seed": run.seed, **record.scores}
-                | {f"n_{part}": n for part, n in record.summary["counts"].items()}
-                | {name: record.summary[name] for name in ("dev_accuracy", "parameters", "best_epoch", "seconds")}
-                | {"epochs": len(record.curve)}
-            )
+        rows = [
+            {name: getattr(run.variant, name) for name in ("modalities", "attention", "pooling")}
+            | {"variant": run.variant.name, "fold": run.fold, "seed": run.seed, **record.scores}
+            | {f"n_{part}": n for part, n in record.summary["counts"].items()}
+            | {name: record.summary[name] for name in ("dev_accuracy", "parameters", "best_epoch", "seconds")}
+            | {"epochs": len(record.curve)}
+            for run, record in self._finished()
+        ]
         return pd.DataFrame(rows, columns=columns)
 
     def recalls(self) -> pd.DataFrame:
@@ -106,10 +106,7 @@ class Reader:
         return pd.DataFrame(rows)
 
     def exploratory(self, metric: str | None = None, pair: Pair | None = None) -> str:
-        """Why a verdict by this metric (the study's by default), on this pair, was not declared before the first run.
-
-        Empty if it was: then the ledger noted metric, margin and pair at that time.
-        """
+        """Why a verdict by a metric (or the study's) on a pair was not declared before the runs; "" if it was."""
         noted, metric = self.ledger.declared(self.corpus.fingerprint), metric or self.primary_metric
         reasons = []
         if not noted:
@@ -119,15 +116,16 @@ class Reader:
         elif self.margin != noted["margin"]:
             reasons.append(f"the margin was {noted['margin']} when the runs began")
         declared = noted.get("comparisons") if noted else self.declaration.comparisons  # older ledgers noted none
-        if pair and not is_declared(pair, declared):
+        if declared is None:
+            declared = default_pairs([Variant.from_name(name) for name in pair or ()])
+        if pair and set(pair) not in map(set, declared):
             reasons.append("the comparison was picked by hand")
         return ", and ".join(reasons)
 
     def comparisons(self, pairs: Iterable[Pair] | None = None, metric: str | None = None) -> list[Comparison]:
         """The declared pairs (or others) compared by the study's metric (or another), where both variants are trained.
 
-        Each one says by itself why it is exploratory, if that was not declared before the runs. The difference is
-        second minus first. MmerError if the study declares no margin.
+        The difference is second minus first; each one says why it is exploratory, if it is. MmerError without a margin.
         """
         if self.margin is None:
             raise MmerError("a verdict needs a margin: declare it in the study before the runs")

@@ -21,6 +21,7 @@ from mmer_core.variant import Variant
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
 Finished = Generator[tuple[Run, dict[str, float]], None, None]  # a run and its scores
+_open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 
 def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=None) -> Finished:
@@ -31,12 +32,10 @@ def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=N
         workers = min(cpu_count(), len(runs))
         executor = get_reusable_executor(workers, initializer=_start_worker, timeout=60, env=KEEP_MEMORY)
     futures = {executor.submit(_work, str(corpus.path), ledger.folder, run): run for run in longest_first}
-    pending = set(futures)
     try:
-        while pending:
-            for future in [f for f in pending if f.done()]:
-                pending.remove(future)
-                yield futures[future], future.result()
+        while futures:
+            for future in [f for f in futures if f.done()]:
+                yield futures.pop(future), future.result()
             time.sleep(0.05)
     except BaseException:
         if own:
@@ -79,14 +78,9 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-@lru_cache(maxsize=1)
-def _open_once(store: str) -> Corpus:
-    return open_store(store)
-
-
 def _work(store: str, ledger: Path, run: Run) -> dict[str, float]:
     corpus = _open_once(store)
-    if corpus.fingerprint != run.fingerprint:
+    if corpus.fingerprint != run.corpus:
         raise RuntimeError(f"{store} has changed since the study was opened")
     return Ledger(ledger).write(run, corpus, train(corpus, run.variant, run.fold, run.seed, run.protocol)).scores
 
@@ -107,5 +101,5 @@ class _NotebookBar(tqdm):
 def progress_bar(total: int, disable: bool = False) -> tqdm:
     """A tqdm bar for the place we are in: a terminal, or a notebook."""
     kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    notebook = kernel is not None and hasattr(kernel, "kernel") and not disable
+    notebook = hasattr(kernel, "kernel") and not disable
     return (_NotebookBar if notebook else tqdm)(total=total, unit="run", disable=disable, ncols=100, smoothing=0)

@@ -27,9 +27,7 @@ def open_study(path: str | Path | None = None, **changes: object) -> "Study":
         path: the file; $MMER_STUDY by default, or else data/study.toml. Paths in it are relative to its folder.
         changes: settings that replace those of the file for this once, such as seeds=range(1, 3).
 
-    Raises:
-        MmerError: naming a setting that is unknown or of a wrong type or value, and the file if that is to blame.
-        CorpusError: if the corpus cannot be opened.
+    MmerError names a wrong setting, and the file if that is to blame; CorpusError if the corpus cannot be opened.
     """
     corpus = changes.get("corpus")
     if isinstance(corpus, Corpus):
@@ -49,8 +47,7 @@ class Study(Reader):
         primary_metric, margin: what verdicts are about, and the smallest difference (in [0, 1]) that matters.
         comparisons: pairs of variants to compare; by default self- and cross-attention where nothing else differs.
 
-    Raises:
-        MmerError: for unknown variants, folds or metrics, or none at all.
+    MmerError for unknown variants, folds or metrics, or none at all.
     """
 
     def __init__(
@@ -97,7 +94,8 @@ class Study(Reader):
     def run(self, executor=None, progress: bool = True, device: str | None = None) -> "Study":
         """Train what is missing, and return the study.
 
-        Each run is filed as soon as it is done: an interruption costs the runs in flight and no other.
+        Each run is filed as soon as it is done: an interruption costs the runs in flight and no other. MmerError if
+        both an executor and a device are given, FloatingPointError if a loss is not finite.
 
         Args:
             executor: anything with .submit(function, *arguments) -> future; by default one process per core with one
@@ -105,10 +103,6 @@ class Study(Reader):
             progress: show runs done, the last scores and the time left.
             device: train in this process instead, all missing runs of a variant at once: "cuda" for a GPU. (Tested on
                 the CPU, where it equals single runs in float64; on a GPU it was not measured yet.)
-
-        Raises:
-            MmerError: if both an executor and a device are given.
-            FloatingPointError: if a loss is not finite.
         """
         if executor is not None and device is not None:
             raise MmerError("runs are trained by an executor or a device; got both")
