@@ -14,13 +14,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from mmer_core.errors import CorpusError, MmerError
 
@@ -96,17 +96,6 @@ class Corpus:
         """Which of "text", "video" and "audio" there are."""
         return tuple(self.lengths)
 
-    @cached_property
-    def content(self) -> str:
-        """Hex digest of valid frames, lengths and labels: the same whatever the format, the order of rows, padding,
-        names and folds, and whether text is stored as tokens or as vectors."""
-        digests = []
-        for row in range(len(self)):
-            lengths = [self.lengths[m][row] for m in self.modalities]
-            valid = [self.features(m, [row], steps=n) for m, n in zip(self.modalities, lengths, strict=True)]
-            digests.append(digest(self.label[row], *lengths, *valid))
-        return hashlib.blake2b(repr(self.modalities).encode() + b"".join(sorted(digests)), digest_size=8).hexdigest()
-
     def stored(self, modality: str) -> tuple[str, ...]:
         """Names of the arrays that hold a modality: its features, or tokens and the embedding that they point into."""
         if modality not in self.modalities:
@@ -114,20 +103,14 @@ class Corpus:
         name = next(name for name, held in HOLDS.items() if held == modality and name in self.arrays)
         return (name, "embedding") if name == "tokens" else (name,)
 
-    def features(
-        self, modality: str, rows: Sequence[int] | np.ndarray, fold: int | None = None, steps: int | None = None
-    ) -> np.ndarray:
-        """One modality of some utterances.
+    def features(self, modality: str, rows: ArrayLike, fold: int | None = None, steps: int | None = None) -> np.ndarray:
+        """The "text", "video" or "audio" of some utterances: [B, steps or T, D] float32, a fresh array.
 
         Args:
-            modality: "text", "video" or "audio".
             rows: [B] rows of the corpus.
             fold: if given, audio is standardised with the statistics of this fold's train part (valid frames only);
                 padding stays zero.
             steps: return only so many time steps.
-
-        Returns:
-            [B, steps or T, D] float32, a fresh array.
         """
         rows = np.asarray(rows)
         name, *vectors = self.stored(modality)
@@ -159,12 +142,13 @@ class Corpus:
         rows = []
         for m, n in self.lengths.items():
             full, dim = getattr(self.sizes, m)
-            q = dict(zip(("5%", "median", "95%"), np.quantile(n, [0.05, 0.5, 0.95]), strict=True))
-            rows.append({"modality": m, "features": dim, "steps": full, **q})
-            rows[-1]["share of padding"] = 1 - n.mean() / full
-            rows[-1]["utterances that fill it"] = int((n == full).sum())
-        fold_table = pd.DataFrame(folds, columns=["fold", *PARTS, "no video"])
-        return {"classes": classes, "folds": fold_table, "lengths": pd.DataFrame(rows), "text": self._text_report()}
+            rows.append((m, dim, full, *np.quantile(n, [0.05, 0.5, 0.95]), 1 - n.mean() / full, (n == full).sum()))
+        names = ["modality", "features", "steps", "5%", "median", "95%", "share of padding", "utterances that fill it"]
+        fold_table, lengths = (
+            pd.DataFrame(folds, columns=["fold", *PARTS, "no video"]),
+            pd.DataFrame(rows, columns=names),
+        )
+        return {"classes": classes, "folds": fold_table, "lengths": lengths, "text": self._text_report()}
 
     def _text_report(self) -> pd.DataFrame:
         if "tokens" not in self.arrays:
@@ -217,7 +201,15 @@ def open_store(path: str | Path) -> Corpus:
         "arrays": arrays,
     }
     corpus = Corpus(**noted, path=path, label=label, lengths={m: arrays.pop(f"length_{m}") for m in sizes})
-    _check(corpus)
+    counts = {name: len(x) for name, x in arrays.items() if name not in ("embedding", "audio_scale")}
+    counts |= {"ids": len(corpus.ids), **{f"length_{m}": len(x) for m, x in corpus.lengths.items()}}
+    if set(counts.values()) != {len(label)}:
+        raise CorpusError(path / "corpus.json", f"{len(label)} utterances, as in label.npy", f"{counts}")
+    check_range(path / "label.npy", "labels", label, 0, len(corpus.classes) - 1)
+    for m, length in corpus.lengths.items():
+        check_range(path / f"length_{m}.npy", "time steps", length, 1, sizes[m].length)
+    for rows in chain(*corpus.folds.values()):
+        check_range(path / "folds.npz", "rows", rows, 0, len(label) - 1)
     return corpus
 
 
@@ -245,10 +237,7 @@ def check_range(file: object, what: str, x: np.ndarray, low: int, high: int, whi
 
 def digest(*arrays: np.ndarray) -> bytes:
     """A fingerprint of some arrays (16 bytes): the same numbers of the same types give the same digest everywhere."""
-    h = hashlib.blake2b(digest_size=16)
-    for a in arrays:
-        h.update(np.ascontiguousarray(a).data)
-    return h.digest()
+    return hashlib.blake2b(b"".join(a.tobytes() for a in arrays), digest_size=16).digest()
 
 
 def write_description(folder: Path, noted: Mapping[str, Any]) -> None:
@@ -281,17 +270,3 @@ def _read_folds(file: Path, numbers: Sequence[int]) -> dict[int, Fold]:
             return {k: Fold(*(z[f"{k}_{part}"] for part in PARTS)) for k in numbers}
     except Exception as error:  # zipfile and numpy have many
         raise CorpusError(file, "the rows of each fold", f"{type(error).__name__}: {error}") from None
-
-
-def _check(corpus: Corpus) -> None:
-    """Refuse a store whose files contradict each other."""
-    path, n = corpus.path, len(corpus)
-    counts = {name: len(x) for name, x in corpus.arrays.items() if name not in ("embedding", "audio_scale")}
-    counts |= {"ids": len(corpus.ids), **{f"length_{m}": len(x) for m, x in corpus.lengths.items()}}
-    if set(counts.values()) != {n}:
-        raise CorpusError(path / "corpus.json", f"{n} utterances, as in label.npy", f"{counts}")
-    check_range(path / "label.npy", "labels", corpus.label, 0, len(corpus.classes) - 1)
-    for m, length in corpus.lengths.items():
-        check_range(path / f"length_{m}.npy", "time steps", length, 1, getattr(corpus.sizes, m).length)
-    for rows in chain(*corpus.folds.values()):
-        check_range(path / "folds.npz", "rows", rows, 0, n - 1)
