@@ -144,9 +144,9 @@ class Corpus:
             full, dim = getattr(self.sizes, m)
             rows.append((m, dim, full, *np.quantile(n, [0.05, 0.5, 0.95]), 1 - n.mean() / full, (n == full).sum()))
         names = ["modality", "features", "steps", "5%", "median", "95%", "share of padding", "utterances that fill it"]
-        fold_table, lengths = (
-            pd.DataFrame(folds, columns=["fold", *PARTS, "no video"]),
+        lengths, fold_table = (
             pd.DataFrame(rows, columns=names),
+            pd.DataFrame(folds, columns=["fold", *PARTS, "no video"]),
         )
         return {"classes": classes, "folds": fold_table, "lengths": lengths, "text": self._text_report()}
 

@@ -243,7 +243,7 @@ ONE = np.ones((2, 2), np.float32)
 def test_making_a_source_of_a_tree_reads_no_large_file(tmp_path):
     data = random_data()
     data["audio_mfcc"][:] = np.nan
-    source = amh._Tree(write_tree(tmp_path / "tree", data, random_splits()))
+    source = amh.Tree(write_tree(tmp_path / "tree", data, random_splits()))
     assert all(isinstance(part.arrays["audio"], np.memmap) for part in source.parts.values())
     with pytest.raises(mc.CorpusError, match=r"train_audio_mfcc\.npy: expected finite numbers"):
         write_store(source, tmp_path / "store")

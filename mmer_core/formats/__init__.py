@@ -4,8 +4,9 @@ from pathlib import Path
 
 from mmer_core.corpus import Corpus, open_store
 from mmer_core.errors import CorpusError
-from mmer_core.formats.amh import import_amh
+from mmer_core.formats.amh import Tree
 from mmer_core.paths import root
+from mmer_core.store import write_store
 
 
 def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
@@ -36,4 +37,4 @@ def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
         if corpus.source != str(path):
             raise CorpusError(store, f"the store of {path}", f"one made from {corpus.source}; name another store")
         return corpus
-    return import_amh(path, store)
+    return write_store(Tree(path), store)

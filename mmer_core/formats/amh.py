@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmer_core.corpus import PARTS, Corpus, check_range, load_array
+from mmer_core.corpus import PARTS, check_range, load_array
 from mmer_core.errors import CorpusError
 from mmer_core.formats.dictionary import read_dictionary
-from mmer_core.store import CHUNK, DTYPES, Source, Utterance, write_store
+from mmer_core.store import CHUNK, DTYPES, Source, Utterance
 
 FILES = {  # kind: name of its files, number of axes, dtype
     "label": ("label", 1, "iu"),
@@ -30,13 +30,8 @@ LEAKS = "The files name neither speakers nor dialogues, so leakage between the p
 MOST_CLASSES = 1000  # a label beyond is a broken file, not a class
 
 
-def import_amh(tree: Path, store: Path) -> Corpus:
-    """Read an AMH fold tree into a new store (rules: see data/README.md)."""
-    return write_store(_Tree(tree), store)
-
-
-class _Tree(Source):
-    """All folds of a tree, mapped, and checked as far as that goes without reading large files."""
+class Tree(Source):
+    """All folds of a tree (rules: see data/README.md), mapped, and checked without reading the large files."""
 
     def __init__(self, tree: Path):
         self.folders = _fold_folders(tree)
@@ -72,24 +67,22 @@ class _Part:
 
     def __init__(self, folder: Path, name: str, vocabulary: np.ndarray | None):
         self.folder, self.name = folder, name
-        has_tokens = self.file("tokens").is_file() or not self.file("text").is_file()
+        self.files = {kind: folder / f"{name}_{stem}.npy" for kind, (stem, _, _) in FILES.items()}
+        has_tokens = self.files["tokens"].is_file() or not self.files["text"].is_file()
         self.words = "tokens" if has_tokens and vocabulary is not None else "text"
         kinds = [kind for kind in FILES if kind not in ("tokens", "text") or kind == self.words]
-        self.arrays = {kind: load_array(self.file(kind)) for kind in kinds}
+        self.arrays = {kind: load_array(self.files[kind]) for kind in kinds}
         for kind in kinds:
             self._check_head(kind)
-        check_range(self.file("label"), "labels", self.arrays["label"], 0, MOST_CLASSES - 1)
+        check_range(self.files["label"], "labels", self.arrays["label"], 0, MOST_CLASSES - 1)
         for kind in ("audio_n", "video_n"):
             if (shortest := self.arrays[kind].min(initial=0)) < 0:
-                raise CorpusError(self.file(kind), "numbers of frames from 0 on", f"{shortest}")
+                raise CorpusError(self.files[kind], "numbers of frames from 0 on", f"{shortest}")
         if vocabulary is not None and self.words == "tokens":
             rows = ", the rows of W_embedding.npy"
-            check_range(self.file("tokens"), "token ids", self.arrays["tokens"], 0, len(vocabulary) - 1, rows)
+            check_range(self.files["tokens"], "token ids", self.arrays["tokens"], 0, len(vocabulary) - 1, rows)
         elif vocabulary is not None and (dim := self.arrays["text"].shape[2]) != vocabulary.shape[1]:
-            raise CorpusError(self.file("text"), f"{vocabulary.shape[1]} features as in W_embedding.npy", f"{dim}")
-
-    def file(self, kind: str) -> Path:
-        return self.folder / f"{self.name}_{FILES[kind][0]}.npy"
+            raise CorpusError(self.files["text"], f"{vocabulary.shape[1]} features as in W_embedding.npy", f"{dim}")
 
     def _check_head(self, kind: str) -> None:
         (_, axes, dtype), array = FILES[kind], self.arrays[kind]
@@ -97,9 +90,9 @@ class _Part:
         if array.ndim != axes or array.dtype.kind not in dtype or len(array) != n:
             shape = ", ".join([str(n), "T", "D"][:axes])
             expected = f"{'floats' if dtype == 'f' else 'whole numbers'} [{shape}] (N as in the labels)"
-            raise CorpusError(self.file(kind), expected, f"{array.dtype} {list(array.shape)}")
+            raise CorpusError(self.files[kind], expected, f"{array.dtype} {list(array.shape)}")
         if 0 in array.shape[1:]:
-            raise CorpusError(self.file(kind), "at least one time step and feature", f"{list(array.shape)}")
+            raise CorpusError(self.files[kind], "at least one time step and feature", f"{list(array.shape)}")
 
     def check_like(self, first: "_Part") -> None:
         """CorpusError unless all sizes are those of the first part."""
@@ -107,12 +100,11 @@ class _Part:
             raise CorpusError(self.folder, f"{FILES[first.words][0]} as in {first.folder}", FILES[self.words][0])
         for kind, array in self.arrays.items():
             if array.shape[1:] != (sizes := first.arrays[kind].shape[1:]):
-                expected = f"{list(sizes)} after N, as in {first.file(kind)}"
-                raise CorpusError(self.file(kind), expected, f"{list(array.shape)}")
+                expected = f"{list(sizes)} after N, as in {first.files[kind]}"
+                raise CorpusError(self.files[kind], expected, f"{list(array.shape)}")
 
     def utterances(self, fold: int, padding: np.ndarray | int) -> Iterator[Utterance]:
         label, audio, video = (self.arrays[kind].tolist() for kind in ("label", "audio_n", "video_n"))
-        files = {kind: self.file(kind) for kind in self.arrays}
         for start in range(0, len(label), CHUNK):
             some = slice(start, start + CHUNK)
             x = {kind: np.asarray(self.arrays[kind][some], DTYPES[kind]) for kind in (self.words, "video", "audio")}
@@ -120,7 +112,7 @@ class _Part:
                 row = start + i
                 name, places = f"{self.folder.name}/{self.name}/{row}", [(fold, self.name)]
                 lengths = {"text": text, "video": video[row], "audio": audio[row]}
-                yield Utterance(name, places, label[row], lengths, {kind: x[kind][i] for kind in x}, files, row)
+                yield Utterance(name, places, label[row], lengths, {kind: x[kind][i] for kind in x}, self.files, row)
 
 
 def _text_lengths(text: np.ndarray, padding: np.ndarray | int) -> np.ndarray:

@@ -60,9 +60,8 @@ def read_dictionary(file: Path) -> dict[str, int]:
         with open(file, "rb") as f:
             words = _AllowList(f, encoding="latin1").load()  # latin1: Python 2 bytes arrive unchanged
     except Exception as error:  # a hostile pickle may raise anything
-        raise CorpusError(
-            file, "a pickle of words and ids, nothing else", f"{type(error).__name__}: {error}"[:200]
-        ) from None
+        found = f"{type(error).__name__}: {error}"[:200]
+        raise CorpusError(file, "a pickle of words and ids, nothing else", found) from None
     if not isinstance(words, dict) or not all(isinstance(k, str) and type(v) is int for k, v in words.items()):
         raise CorpusError(file, "a dictionary {word: id}", f"{type(words).__name__} of other things")
     return {_as_text(word): i for word, i in words.items()}
