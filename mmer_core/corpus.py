@@ -144,10 +144,8 @@ class Corpus:
             full, dim = getattr(self.sizes, m)
             rows.append((m, dim, full, *np.quantile(n, [0.05, 0.5, 0.95]), 1 - n.mean() / full, (n == full).sum()))
         names = ["modality", "features", "steps", "5%", "median", "95%", "share of padding", "utterances that fill it"]
-        lengths, fold_table = (
-            pd.DataFrame(rows, columns=names),
-            pd.DataFrame(folds, columns=["fold", *PARTS, "no video"]),
-        )
+        lengths = pd.DataFrame(rows, columns=names)
+        fold_table = pd.DataFrame(folds, columns=["fold", *PARTS, "no video"])
         return {"classes": classes, "folds": fold_table, "lengths": lengths, "text": self._text_report()}
 
     def _text_report(self) -> pd.DataFrame:
@@ -179,8 +177,7 @@ _NOTED = [f for f in fields(Corpus) if f.name not in ("path", "label", "lengths"
 def open_store(path: str | Path) -> Corpus:
     """Open a store in place. Reads the small arrays and maps the large ones.
 
-    Raises:
-        CorpusError: if the folder is no store, or a file is missing, truncated, or contradicts what is noted.
+    CorpusError if the folder is no store, or a file is missing, truncated, or contradicts what is noted.
     """
     path = Path(path).resolve()
     noted = _read_description(path / "corpus.json")
@@ -189,8 +186,7 @@ def open_store(path: str | Path) -> Corpus:
         array = load_array(path / f"{name}.npy")
         if [list(array.shape), str(array.dtype)] != [shape, dtype]:
             raise CorpusError(path / f"{name}.npy", f"{dtype} {shape}", f"{array.dtype} {list(array.shape)}")
-        small = name in ("label", "embedding") or name.startswith("length_")
-        arrays[name] = np.asarray(array) if small else array
+        arrays[name] = np.asarray(array) if array.ndim == 1 or name == "embedding" else array  # the small ones
     label, sizes = arrays.pop("label"), sizes_of(arrays)
     if noted["sizes"] != {m: list(size) for m, size in sizes.items()}:
         raise CorpusError(path / "corpus.json", f"the sizes of the arrays, {sizes}", f"{noted['sizes']}")

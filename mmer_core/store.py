@@ -131,7 +131,12 @@ class _Intake:
         hashed = [x.astype(np.int64) if name == "tokens" else x for name, x in features.items()]
         content = digest(*hashed, label, *lengths.values())
         if content not in self.rows:
-            self._check(utterance, features)
+            for name, x in features.items():
+                if not np.isfinite(x).all():
+                    file = utterance.files.get(name, utterance.id)
+                    raise CorpusError(file, "finite numbers", f"NaN or infinity in row {utterance.row}")
+            if self.source.embedding is not None:
+                check_range(utterance.id, "token ids", features["tokens"], 0, len(self.source.embedding) - 1)
             self._write({**arrays, "label": label, **lengths})
             words = hashed[:1] if "length_text" in lengths else []
             self.gists.append(digest(*words, label, *lengths.values()))
@@ -153,14 +158,6 @@ class _Intake:
                 self.tally[BEYOND[m] if length else EMPTY[m]] += len(utterance.places)
             lengths[f"length_{m}"] = np.array(min(max(length, 1), len(x)), np.int64)
         return lengths
-
-    def _check(self, utterance: Utterance, features: Mapping[str, np.ndarray]) -> None:
-        for name, x in features.items():
-            if not np.isfinite(x).all():
-                file = utterance.files.get(name, utterance.id)
-                raise CorpusError(file, "finite numbers", f"NaN or infinity in row {utterance.row}")
-        if self.source.embedding is not None:
-            check_range(utterance.id, "token ids", features["tokens"], 0, len(self.source.embedding) - 1)
 
     def _write(self, row: Mapping[str, np.ndarray]) -> None:
         for name, x in row.items():

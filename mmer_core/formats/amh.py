@@ -39,20 +39,21 @@ class Tree(Source):
         self.parts = {(k, part): _Part(self.folders[k], part, vocabulary) for k in self.folders for part in PARTS}
         first, *others = self.parts.values()
         for part in others:
-            part.check_like(first)
+            if part.words != first.words:
+                expected = f"{FILES[first.words][0]} as in {first.folder}"
+                raise CorpusError(part.folder, expected, FILES[part.words][0])
+            for kind, array in part.arrays.items():
+                if array.shape[1:] != (sizes := first.arrays[kind].shape[1:]):
+                    expected = f"{list(sizes)} after N, as in {first.files[kind]}"
+                    raise CorpusError(part.files[kind], expected, f"{list(array.shape)}")
         self.embedding = vocabulary if first.words == "tokens" else None
         self.padding = vocabulary[0] if first.words == "text" and vocabulary is not None else 0
-        classes = 1 + max(int(part.arrays["label"].max(initial=0)) for part in self.parts.values())
-        names = _class_names(tree, self.folders, classes)
-        self.named = names is not None
-        self.folds = list(self.folders)
-        self.facts = {
-            "name": tree.name,
-            "source": str(tree),
-            "synthetic": False,
-            "classes": names or [f"class {i}" for i in range(classes)],
-            "words": None if self.embedding is None else _words(self.folders, len(self.embedding)),
-        }
+        n = 1 + max(int(part.arrays["label"].max(initial=0)) for part in self.parts.values())
+        names = _class_names(tree, self.folders, n)
+        self.named, self.folds = names is not None, list(self.folders)
+        classes = names or [f"class {i}" for i in range(n)]
+        words = None if self.embedding is None else _words(self.folders, len(self.embedding))
+        self.facts = {"name": tree.name, "source": str(tree), "synthetic": False, "classes": classes, "words": words}
 
     def utterances(self) -> Iterator[Utterance]:
         for (k, _), part in self.parts.items():
@@ -70,10 +71,17 @@ class _Part:
         self.files = {kind: folder / f"{name}_{stem}.npy" for kind, (stem, _, _) in FILES.items()}
         has_tokens = self.files["tokens"].is_file() or not self.files["text"].is_file()
         self.words = "tokens" if has_tokens and vocabulary is not None else "text"
-        kinds = [kind for kind in FILES if kind not in ("tokens", "text") or kind == self.words]
-        self.arrays = {kind: load_array(self.files[kind]) for kind in kinds}
-        for kind in kinds:
-            self._check_head(kind)
+        other = "text" if self.words == "tokens" else "tokens"
+        self.arrays = {kind: load_array(file) for kind, file in self.files.items() if kind != other}
+        n = self.arrays["label"].shape[0] if self.arrays["label"].ndim else 0
+        for kind, array in self.arrays.items():
+            _, axes, dtype = FILES[kind]
+            if array.ndim != axes or array.dtype.kind not in dtype or len(array) != n:
+                shape = ", ".join([str(n), "T", "D"][:axes])
+                expected = f"{'floats' if dtype == 'f' else 'whole numbers'} [{shape}] (N as in the labels)"
+                raise CorpusError(self.files[kind], expected, f"{array.dtype} {list(array.shape)}")
+            if 0 in array.shape[1:]:
+                raise CorpusError(self.files[kind], "at least one time step and feature", f"{list(array.shape)}")
         check_range(self.files["label"], "labels", self.arrays["label"], 0, MOST_CLASSES - 1)
         for kind in ("audio_n", "video_n"):
             if (shortest := self.arrays[kind].min(initial=0)) < 0:
@@ -84,42 +92,19 @@ class _Part:
         elif vocabulary is not None and (dim := self.arrays["text"].shape[2]) != vocabulary.shape[1]:
             raise CorpusError(self.files["text"], f"{vocabulary.shape[1]} features as in W_embedding.npy", f"{dim}")
 
-    def _check_head(self, kind: str) -> None:
-        (_, axes, dtype), array = FILES[kind], self.arrays[kind]
-        n = self.arrays["label"].shape[0] if self.arrays["label"].ndim else 0
-        if array.ndim != axes or array.dtype.kind not in dtype or len(array) != n:
-            shape = ", ".join([str(n), "T", "D"][:axes])
-            expected = f"{'floats' if dtype == 'f' else 'whole numbers'} [{shape}] (N as in the labels)"
-            raise CorpusError(self.files[kind], expected, f"{array.dtype} {list(array.shape)}")
-        if 0 in array.shape[1:]:
-            raise CorpusError(self.files[kind], "at least one time step and feature", f"{list(array.shape)}")
-
-    def check_like(self, first: "_Part") -> None:
-        """CorpusError unless all sizes are those of the first part."""
-        if self.words != first.words:
-            raise CorpusError(self.folder, f"{FILES[first.words][0]} as in {first.folder}", FILES[self.words][0])
-        for kind, array in self.arrays.items():
-            if array.shape[1:] != (sizes := first.arrays[kind].shape[1:]):
-                expected = f"{list(sizes)} after N, as in {first.files[kind]}"
-                raise CorpusError(self.files[kind], expected, f"{list(array.shape)}")
-
     def utterances(self, fold: int, padding: np.ndarray | int) -> Iterator[Utterance]:
         label, audio, video = (self.arrays[kind].tolist() for kind in ("label", "audio_n", "video_n"))
         for start in range(0, len(label), CHUNK):
             some = slice(start, start + CHUNK)
             x = {kind: np.asarray(self.arrays[kind][some], DTYPES[kind]) for kind in (self.words, "video", "audio")}
-            for i, text in enumerate(_text_lengths(x[self.words], padding)):
+            used = x[self.words] != padding
+            used = used.any(2) if used.ndim == 3 else used
+            text_lengths = (used * np.arange(1, used.shape[1] + 1)).max(1)  # up to the last step that is no padding
+            for i, text in enumerate(text_lengths):
                 row = start + i
                 name, places = f"{self.folder.name}/{self.name}/{row}", [(fold, self.name)]
                 lengths = {"text": text, "video": video[row], "audio": audio[row]}
                 yield Utterance(name, places, label[row], lengths, {kind: x[kind][i] for kind in x}, self.files, row)
-
-
-def _text_lengths(text: np.ndarray, padding: np.ndarray | int) -> np.ndarray:
-    """[N] steps up to the last one that is no padding."""
-    used = text != padding
-    used = used.any(-1) if used.ndim == 3 else used
-    return np.where(used.any(1), used.shape[1] - np.argmax(used[:, ::-1], 1), 0)
 
 
 def _fold_folders(tree: Path) -> dict[int, Path]:

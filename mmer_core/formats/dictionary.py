@@ -28,15 +28,11 @@ def _scalar(kind: _Type, data: bytes | str) -> int:
     return int(np.frombuffer(data, kind.dtype, count=1)[0])
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    return str(text).encode("latin1" if encoding == "latin1" else "ascii")
-
-
 _ALLOWED: dict[tuple[str, str], Callable] = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("numpy", "dtype"): _Type,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): lambda text, encoding: str(text).encode("latin1" if encoding == "latin1" else "ascii"),
 }
 
 
@@ -53,8 +49,7 @@ class _AllowList(pickle.Unpickler):
 def read_dictionary(file: Path) -> dict[str, int]:
     """Read dic.pkl, {word: id}, often written by Python 2. It may come from anywhere, so nothing in it is executed.
 
-    Raises:
-        CorpusError: if it is damaged, asks for anything but dict, str, int and numpy integers, or is no such dict.
+    CorpusError if it is damaged, asks for anything but dict, str, int and numpy integers, or is no such dict.
     """
     try:
         with open(file, "rb") as f:
