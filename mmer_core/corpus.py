@@ -77,7 +77,7 @@ class Corpus:
     words: list[str] | None  # one a token id
     path: Path
     label: np.ndarray  # [N] int64
-    lengths: dict[str, np.ndarray]  # of each modality that there is: [N] int64, at least 1
+    lengths: dict[str, np.ndarray]  # of those of "text", "video" and "audio" that there are: [N] int64, at least 1
 
     def __len__(self) -> int:
         return len(self.label)
@@ -91,15 +91,10 @@ class Corpus:
         """The name for headings of figures and tables; a synthetic corpus always says what it is."""
         return f"{self.name} corpus (synthetic)" if self.synthetic else f"{self.name} corpus"
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Which of "text", "video" and "audio" there are."""
-        return tuple(self.lengths)
-
     def stored(self, modality: str) -> tuple[str, ...]:
         """Names of the arrays that hold a modality: its features, or tokens and the embedding that they point into."""
-        if modality not in self.modalities:
-            raise MmerError(f"{self!r} has no {modality!r}; it has {', '.join(self.modalities)}")
+        if modality not in self.lengths:
+            raise MmerError(f"{self!r} has no {modality!r}; it has {', '.join(self.lengths)}")
         name = next(name for name, held in HOLDS.items() if held == modality and name in self.arrays)
         return (name, "embedding") if name == "tokens" else (name,)
 
@@ -126,7 +121,7 @@ class Corpus:
 
     def transcript(self, row: int) -> list[str]:
         """The words on the text axis of one utterance; token numbers where the corpus has no dictionary."""
-        if "text" not in self.modalities:
+        if "text" not in self.lengths:
             return []
         n = self.lengths["text"][row]
         if "tokens" not in self.arrays:
@@ -150,7 +145,7 @@ class Corpus:
 
     def _text_report(self) -> pd.DataFrame:
         if "tokens" not in self.arrays:
-            kept = "stored as vectors, without token ids" if "text" in self.modalities else "not in this corpus"
+            kept = "stored as vectors, without token ids" if "text" in self.lengths else "not in this corpus"
             return pd.DataFrame([{"what": f"text is {kept}", "value": len(self)}])
         counts, has_vector = self.token_counts()
         rows = {

@@ -95,12 +95,10 @@ def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, con
         raise MmerError(f"utterances are 35 or more, conjunction is a share; got {utterances!r} and {conjunction!r}")
     path = Path(path).resolve()
     source = f"demo scheme={SCHEME} utterances={utterances} seed={seed} conjunction={float(conjunction)}"
-    if path.exists():
-        corpus = open_store(path)
-        if corpus.source != source:
-            raise CorpusError(path, f"a free place or the store of {source!r}", f"the store of {corpus.source!r}")
-        return corpus
-    return write_store(_Demo(source, utterances, seed, conjunction), path)
+    corpus = open_store(path) if path.exists() else write_store(_Demo(source, utterances, seed, conjunction), path)
+    if corpus.source != source:
+        raise CorpusError(path, f"a free place or the store of {source!r}", f"the store of {corpus.source!r}")
+    return corpus
 
 
 class _Demo(Source):
@@ -110,9 +108,10 @@ class _Demo(Source):
     embedding: np.ndarray
 
     def __init__(self, source: str, utterances: int, seed: int, conjunction: float):
-        rng, classes = Generator(PCG64(seed)), list(EMOTIONS)
+        rng = Generator(PCG64(seed))
+        classes = list(EMOTIONS)
         order = rng.permutation(utterances)
-        self.label = np.repeat(np.arange(len(classes)), class_counts(utterances))[order]
+        self.label = np.repeat(np.arange(len(classes)), class_counts(utterances))[order].astype(np.int64)
         self.part = (np.arange(utterances) % FOLDS)[order]  # dealt out along the classes: every class is in every part
         words, word_pattern, self.embedding = _dictionary(rng)
         self.facts = {"name": "demo", "source": source, "synthetic": True, "classes": classes, "words": words}
@@ -151,8 +150,8 @@ class _Demo(Source):
 def class_counts(utterances: int) -> np.ndarray:
     """Utterances of each class: the shares of IEMOCAP, rounded so that they add up, and at least one for each fold."""
     share = np.array([e.utterances for e in EMOTIONS.values()], float)
-    counts = np.maximum(share / share.sum() * utterances, FOLDS)
-    exact, counts = counts, np.floor(counts).astype(int)
+    exact = np.maximum(share / share.sum() * utterances, FOLDS)
+    counts = np.floor(exact).astype(int)
     while (missing := utterances - counts.sum()) != 0:
         step = int(np.sign(missing))
         gap = np.where((step > 0) | (counts > FOLDS), step * (exact - counts), -np.inf)
@@ -168,7 +167,8 @@ def patterns(modality: str) -> np.ndarray:
 
 def cue_patterns(modality: str) -> np.ndarray:
     """Rows of `patterns` that are the cues of the classes, [2, 7]: alone (-1: no cue here), and in a conjunction."""
-    own, (row, column) = OWN[modality], np.array([(e.row, e.column) for e in EMOTIONS.values()]).T
+    own = OWN[modality]
+    row, column = np.array([(e.row, e.column) for e in EMOTIONS.values()]).T
     alone = [own.index(name) if name in own else -1 for name in EMOTIONS]
     group = {"text": row, "video": column, "audio": (row + column) % GROUPS}
     return np.stack([alone, len(own) + group[modality]])
@@ -204,7 +204,8 @@ def _record(rng: Generator, modality: str, length: np.ndarray, pattern: np.ndarr
 
 def _dictionary(rng: Generator) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Words, the pattern of each word (-1: filler, -2: padding), and their vectors [V, D] float32."""
-    groups, dim = [group.split() for group in (*WORDS.values(), FILLER_WORDS, UNKNOWN_WORDS)], SIZES["text"].dim
+    dim = SIZES["text"].dim
+    groups = [group.split() for group in (*WORDS.values(), FILLER_WORDS, UNKNOWN_WORDS)]
     pattern = np.repeat([-2, *range(len(WORDS)), -1, -1], [1, *map(len, groups)])
     signs = patterns("text")[pattern[pattern >= 0]]
     flips = [np.where(rng.permutation(dim) < FLIPS, -1, 1) for _ in signs]

@@ -32,9 +32,7 @@ def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
     store = Path(store).expanduser().resolve() if store else root() / "data" / path.name
     if store == path:  # the tree itself lies in data/
         store = path.with_name(f"{path.name}.store")
-    if (store / "corpus.json").is_file():
-        corpus = open_store(store)
-        if corpus.source != str(path):
-            raise CorpusError(store, f"the store of {path}", f"one made from {corpus.source}; name another store")
-        return corpus
-    return write_store(Tree(path), store)
+    corpus = open_store(store) if (store / "corpus.json").is_file() else write_store(Tree(path), store)
+    if corpus.source != str(path):
+        raise CorpusError(store, f"the store of {path}", f"one made from {corpus.source}; name another store")
+    return corpus

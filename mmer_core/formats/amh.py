@@ -34,9 +34,10 @@ class Tree(Source):
     """All folds of a tree (rules: see data/README.md), mapped, and checked without reading the large files."""
 
     def __init__(self, tree: Path):
-        self.folders = _fold_folders(tree)
-        vocabulary = _vocabulary(self.folders)
-        self.parts = {(k, part): _Part(self.folders[k], part, vocabulary) for k in self.folders for part in PARTS}
+        folders = _fold_folders(tree)
+        self.folds = list(folders)
+        vocabulary = _vocabulary(folders)
+        self.parts = {(k, part): _Part(folders[k], part, vocabulary) for k in folders for part in PARTS}
         first, *others = self.parts.values()
         for part in others:
             if part.words != first.words:
@@ -49,10 +50,10 @@ class Tree(Source):
         self.embedding = vocabulary if first.words == "tokens" else None
         self.padding = vocabulary[0] if first.words == "text" and vocabulary is not None else 0
         n = 1 + max(int(part.arrays["label"].max(initial=0)) for part in self.parts.values())
-        names = _class_names(tree, self.folders, n)
-        self.named, self.folds = names is not None, list(self.folders)
+        names = _class_names(tree, folders, n)
+        self.named = names is not None
         classes = names or [f"class {i}" for i in range(n)]
-        words = None if self.embedding is None else _words(self.folders, len(self.embedding))
+        words = None if self.embedding is None else _words(folders, len(self.embedding))
         self.facts = {"name": tree.name, "source": str(tree), "synthetic": False, "classes": classes, "words": words}
 
     def utterances(self) -> Iterator[Utterance]:
