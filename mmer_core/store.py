@@ -192,20 +192,17 @@ def _overlaps(places: Places, gists: Sequence[bytes], unlabelled: Sequence[bytes
     most: Counter[bytes] = Counter()
     for fold in dict.fromkeys(k for k, _ in places):
         most |= Counter(gists[row] for (k, _), rows in places.items() if k == fold for row in rows)
-    scaled = (Counter(gists) - most).total()
-    if scaled:
+    if scaled := (Counter(gists) - most).total():
         yield (
             f"{scaled} utterances have the words, label and lengths of one in another fold but other numbers "
             "(folds scaled by themselves?): each fold keeps its own copy; whether test parts overlap is unknown."
         )
     tested = Counter(row for (_, part), rows in places.items() if part == "test" for row in set(rows))
-    twice = sum(count > 1 for count in tested.values())
-    if twice:
+    if twice := sum(count > 1 for count in tested.values()):
         yield f"{twice} utterances stand in the test parts of more than one fold."
     elif not scaled:
         yield "No two test parts share an utterance."
-    contrary = sum(count > 1 for count in Counter(unlabelled).values())
-    if contrary:
+    if contrary := sum(count > 1 for count in Counter(unlabelled).values()):
         yield f"{contrary} utterances occur with the same content and different labels."
 
 
@@ -225,8 +222,7 @@ def finish_store(folder: Path, digests: Sequence[bytes], places: Places, facts: 
             if not len(rows[f"{k}_{part}"]):
                 raise CorpusError(f"{where} {part}", "at least one utterance", "none")
         for a, b in combinations(PARTS, 2):
-            both = np.intersect1d(rows[f"{k}_{a}"], rows[f"{k}_{b}"])
-            if len(both):
+            if len(both := np.intersect1d(rows[f"{k}_{a}"], rows[f"{k}_{b}"])):
                 found = f"{len(both)}, the first one {facts['ids'][both[0]]}"
                 raise CorpusError(where, f"no utterance in both {a} and {b}", found)
     np.savez(folder / "folds.npz", **rows)  # type: ignore[arg-type]  # no part is called allow_pickle

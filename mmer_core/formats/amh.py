@@ -57,8 +57,20 @@ class Tree(Source):
         self.facts = {"name": tree.name, "source": str(tree), "synthetic": False, "classes": classes, "words": words}
 
     def utterances(self) -> Iterator[Utterance]:
-        for (k, _), part in self.parts.items():
-            yield from part.utterances(k, self.padding)
+        for (k, name), part in self.parts.items():
+            label, audio, video = (part.arrays[kind].tolist() for kind in ("label", "audio_n", "video_n"))
+            for start in range(0, len(label), CHUNK):
+                some = slice(start, start + CHUNK)
+                x = {m: np.asarray(part.arrays[m][some], DTYPES[m]) for m in (part.words, "video", "audio")}
+                used = x[part.words] != self.padding
+                used = used.any(2) if used.ndim == 3 else used
+                steps = (used * np.arange(1, used.shape[1] + 1)).max(1)  # up to the last one that is no padding
+                for i, text in enumerate(steps):
+                    row = start + i
+                    lengths = {"text": text, "video": video[row], "audio": audio[row]}
+                    arrays = {kind: features[i] for kind, features in x.items()}
+                    place = f"{part.folder.name}/{name}/{row}"
+                    yield Utterance(place, [(k, name)], label[row], lengths, arrays, part.files, row)
 
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
         return [*counts, *([] if self.named else [UNNAMED]), *overlaps, LEAKS]
@@ -68,7 +80,7 @@ class _Part:
     """One part of one fold: `words` is the kind of its text, tokens or ready vectors."""
 
     def __init__(self, folder: Path, name: str, vocabulary: np.ndarray | None):
-        self.folder, self.name = folder, name
+        self.folder = folder
         self.files = {kind: folder / f"{name}_{stem}.npy" for kind, (stem, _, _) in FILES.items()}
         has_tokens = self.files["tokens"].is_file() or not self.files["text"].is_file()
         self.words = "tokens" if has_tokens and vocabulary is not None else "text"
@@ -92,20 +104,6 @@ class _Part:
             check_range(self.files["tokens"], "token ids", self.arrays["tokens"], 0, len(vocabulary) - 1, rows)
         elif vocabulary is not None and (dim := self.arrays["text"].shape[2]) != vocabulary.shape[1]:
             raise CorpusError(self.files["text"], f"{vocabulary.shape[1]} features as in W_embedding.npy", f"{dim}")
-
-    def utterances(self, fold: int, padding: np.ndarray | int) -> Iterator[Utterance]:
-        label, audio, video = (self.arrays[kind].tolist() for kind in ("label", "audio_n", "video_n"))
-        for start in range(0, len(label), CHUNK):
-            some = slice(start, start + CHUNK)
-            x = {kind: np.asarray(self.arrays[kind][some], DTYPES[kind]) for kind in (self.words, "video", "audio")}
-            used = x[self.words] != padding
-            used = used.any(2) if used.ndim == 3 else used
-            text_lengths = (used * np.arange(1, used.shape[1] + 1)).max(1)  # up to the last step that is no padding
-            for i, text in enumerate(text_lengths):
-                row = start + i
-                name, places = f"{self.folder.name}/{self.name}/{row}", [(fold, self.name)]
-                lengths = {"text": text, "video": video[row], "audio": audio[row]}
-                yield Utterance(name, places, label[row], lengths, {kind: x[kind][i] for kind in x}, self.files, row)
 
 
 def _fold_folders(tree: Path) -> dict[int, Path]:

@@ -42,8 +42,7 @@ class _AllowList(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name}")
-        allowed = _ALLOWED[module, name]
-        return lambda *given: allowed(*given)  # a fresh one: a pickle may set attributes on it
+        return lambda *given: _ALLOWED[module, name](*given)  # a fresh one: a pickle may set attributes on it
 
 
 def read_dictionary(file: Path) -> dict[str, int]:
