@@ -121,9 +121,7 @@ class Corpus:
 
     def transcript(self, row: int) -> list[str]:
         """The words on the text axis of one utterance; token numbers where the corpus has no dictionary."""
-        if "text" not in self.lengths:
-            return []
-        n = self.lengths["text"][row]
+        n = self.lengths["text"][row] if "text" in self.lengths else 0
         if "tokens" not in self.arrays:
             return [f"[{i}]" for i in range(n)]
         tokens = self.arrays["tokens"][row, :n]
@@ -185,12 +183,10 @@ def open_store(path: str | Path) -> Corpus:
     label, sizes = arrays.pop("label"), sizes_of(arrays)
     if noted["sizes"] != {m: list(size) for m, size in sizes.items()}:
         raise CorpusError(path / "corpus.json", f"the sizes of the arrays, {sizes}", f"{noted['sizes']}")
-    noted |= {
-        "sizes": Sizes(**{m: sizes.get(m, Size()) for m in MODALITIES.values()}, classes=len(noted["classes"])),
-        "folds": _read_folds(path / "folds.npz", noted["folds"]),
-        "dropped": {int(k): n for k, n in noted["dropped"].items()},
-        "arrays": arrays,
-    }
+    noted["sizes"] = Sizes(**{m: sizes.get(m, Size()) for m in MODALITIES.values()}, classes=len(noted["classes"]))
+    noted["folds"] = _read_folds(path / "folds.npz", noted["folds"])
+    noted["dropped"] = {int(k): n for k, n in noted["dropped"].items()}
+    noted["arrays"] = arrays
     corpus = Corpus(**noted, path=path, label=label, lengths={m: arrays.pop(f"length_{m}") for m in sizes})
     counts = {name: len(x) for name, x in arrays.items() if name not in ("embedding", "audio_scale")}
     counts |= {"ids": len(corpus.ids), **{f"length_{m}": len(x) for m, x in corpus.lengths.items()}}

@@ -87,9 +87,7 @@ def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, con
         seed: the same seed gives the same corpus on every machine.
         conjunction: share of the utterances whose class only two modalities together tell, 0 to 1.
 
-    Raises:
-        MmerError: for settings out of range.
-        CorpusError: if something else is at `path`: no store, another source, or other settings.
+    MmerError for settings out of range; CorpusError if no store, another source, or other settings are at `path`.
     """
     if utterances < FOLDS * len(EMOTIONS) or not 0 <= conjunction <= 1:
         raise MmerError(f"utterances are 35 or more, conjunction is a share; got {utterances!r} and {conjunction!r}")
@@ -109,12 +107,11 @@ class _Demo(Source):
 
     def __init__(self, source: str, utterances: int, seed: int, conjunction: float):
         rng = Generator(PCG64(seed))
-        classes = list(EMOTIONS)
         order = rng.permutation(utterances)
-        self.label = np.repeat(np.arange(len(classes)), class_counts(utterances))[order].astype(np.int64)
+        self.label = np.repeat(np.arange(len(EMOTIONS)), class_counts(utterances))[order].astype(np.int64)
         self.part = (np.arange(utterances) % FOLDS)[order]  # dealt out along the classes: every class is in every part
         words, word_pattern, self.embedding = _dictionary(rng)
-        self.facts = {"name": "demo", "source": source, "synthetic": True, "classes": classes, "words": words}
+        self.facts = {"name": "demo", "source": source, "synthetic": True, "classes": list(EMOTIONS), "words": words}
         self.conjunction = conjunction
         pair = rng.permutation(utterances) < round(conjunction * utterances)
         silent = np.where(pair, rng.integers(3, size=utterances), -1)  # the modality that a pair leaves out
@@ -141,10 +138,8 @@ class _Demo(Source):
         return [digest(*one) for one in zip(self.label, text, video, audio, strict=True)]
 
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
-        return [
-            "This corpus is synthetic: its numbers say nothing about people.",
-            f"{self.conjunction:.0%} of the utterances show their class only by the conjunction of two modalities.",
-        ]
+        scheme = f"{self.conjunction:.0%} of the utterances show their class only by the conjunction of two modalities."
+        return ["This corpus is synthetic: its numbers say nothing about people.", scheme]
 
 
 def class_counts(utterances: int) -> np.ndarray:

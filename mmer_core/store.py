@@ -180,30 +180,29 @@ class _Intake:
         tally["same utterance twice in one part of a fold"] = twice
         counts = [f"{len(self.rows)} different utterances in {len(self.source.folds)} folds."]
         counts += [f"{count} rows (over all folds): {what}." for what, count in tally.items() if count]
-        return self.source.findings(counts, list(_overlaps(self.places, self.gists, self.unlabelled)))
+        return self.source.findings(counts, list(self._overlaps()))
 
+    def _overlaps(self) -> Iterator[str]:
+        """Sentences on utterances that are alike.
 
-def _overlaps(places: Places, gists: Sequence[bytes], unlabelled: Sequence[bytes]) -> Iterator[str]:
-    """Sentences on utterances that are alike.
-
-    A fold that was scaled by itself holds the gists (words, label, lengths) of another one with other numbers: then the
-    corpus has more rows of a gist than the fold that has most of them.
-    """
-    most: Counter[bytes] = Counter()
-    for fold in dict.fromkeys(k for k, _ in places):
-        most |= Counter(gists[row] for (k, _), rows in places.items() if k == fold for row in rows)
-    if scaled := (Counter(gists) - most).total():
-        yield (
-            f"{scaled} utterances have the words, label and lengths of one in another fold but other numbers "
-            "(folds scaled by themselves?): each fold keeps its own copy; whether test parts overlap is unknown."
-        )
-    tested = Counter(row for (_, part), rows in places.items() if part == "test" for row in set(rows))
-    if twice := sum(count > 1 for count in tested.values()):
-        yield f"{twice} utterances stand in the test parts of more than one fold."
-    elif not scaled:
-        yield "No two test parts share an utterance."
-    if contrary := sum(count > 1 for count in Counter(unlabelled).values()):
-        yield f"{contrary} utterances occur with the same content and different labels."
+        A fold that was scaled by itself holds the gists (words, label, lengths) of another one with other numbers: then
+        the corpus has more rows of a gist than the fold that has most of them.
+        """
+        most: Counter[bytes] = Counter()
+        for fold in dict.fromkeys(k for k, _ in self.places):
+            most |= Counter(self.gists[row] for (k, _), rows in self.places.items() if k == fold for row in rows)
+        if scaled := (Counter(self.gists) - most).total():
+            yield (
+                f"{scaled} utterances have the words, label and lengths of one in another fold but other numbers "
+                "(folds scaled by themselves?): each fold keeps its own copy; whether test parts overlap is unknown."
+            )
+        tested = Counter(row for (_, part), rows in self.places.items() if part == "test" for row in set(rows))
+        if twice := sum(count > 1 for count in tested.values()):
+            yield f"{twice} utterances stand in the test parts of more than one fold."
+        elif not scaled:
+            yield "No two test parts share an utterance."
+        if contrary := sum(count > 1 for count in Counter(self.unlabelled).values()):
+            yield f"{contrary} utterances occur with the same content and different labels."
 
 
 def finish_store(folder: Path, digests: Sequence[bytes], places: Places, facts: Mapping[str, Any]) -> None:
@@ -231,8 +230,7 @@ def finish_store(folder: Path, digests: Sequence[bytes], places: Places, facts: 
     if (folder / "audio.npy").is_file():
         audio, length = load_array(folder / "audio.npy"), np.load(folder / "length_audio.npy")
         np.save(folder / "audio_scale.npy", np.stack([frame_scale(audio, length, rows[f"{k}_train"]) for k in folds]))
-    noted = {"dropped": dict.fromkeys(folds, 0), **facts, "fingerprint": fingerprint, "folds": folds}
-    write_description(folder, noted)
+    write_description(folder, {"dropped": dict.fromkeys(folds, 0), **facts, "fingerprint": fingerprint, "folds": folds})
 
 
 def frame_scale(x: np.ndarray, length: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -18,8 +18,7 @@ def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
             behind if the tree is there itself. A store that was made from the same tree before is opened as it is;
             delete it to import again.
 
-    Raises:
-        CorpusError: naming the file, what was expected and what was found. No half-written store is left.
+    CorpusError names the file, what was expected and what was found. No half-written store is left.
     """
     try:
         path = Path(path).expanduser().resolve()

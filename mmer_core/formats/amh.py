@@ -65,10 +65,9 @@ class Tree(Source):
                 used = x[part.words] != self.padding
                 used = used.any(2) if used.ndim == 3 else used
                 steps = (used * np.arange(1, used.shape[1] + 1)).max(1)  # up to the last one that is no padding
-                for i, text in enumerate(steps):
-                    row = start + i
+                for row, text in enumerate(steps, start):
                     lengths = {"text": text, "video": video[row], "audio": audio[row]}
-                    arrays = {kind: features[i] for kind, features in x.items()}
+                    arrays = {kind: features[row - start] for kind, features in x.items()}
                     place = f"{part.folder.name}/{name}/{row}"
                     yield Utterance(place, [(k, name)], label[row], lengths, arrays, part.files, row)
 
@@ -83,8 +82,7 @@ class _Part:
         self.folder = folder
         self.files = {kind: folder / f"{name}_{stem}.npy" for kind, (stem, _, _) in FILES.items()}
         has_tokens = self.files["tokens"].is_file() or not self.files["text"].is_file()
-        self.words = "tokens" if has_tokens and vocabulary is not None else "text"
-        other = "text" if self.words == "tokens" else "tokens"
+        self.words, other = ("tokens", "text") if has_tokens and vocabulary is not None else ("text", "tokens")
         self.arrays = {kind: load_array(file) for kind, file in self.files.items() if kind != other}
         n = self.arrays["label"].shape[0] if self.arrays["label"].ndim else 0
         for kind, array in self.arrays.items():
