@@ -14,13 +14,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from mmer_core.errors import CorpusError, MmerError
 
@@ -77,7 +77,7 @@ class Corpus:
     words: list[str] | None  # one a token id
     path: Path
     label: np.ndarray  # [N] int64
-    lengths: dict[str, np.ndarray]  # of each modality that there is: [N] int64, at least 1
+    lengths: dict[str, np.ndarray]  # of those of "text", "video" and "audio" that there are: [N] int64, at least 1
 
     def __len__(self) -> int:
         return len(self.label)
@@ -91,43 +91,21 @@ class Corpus:
         """The name for headings of figures and tables; a synthetic corpus always says what it is."""
         return f"{self.name} corpus (synthetic)" if self.synthetic else f"{self.name} corpus"
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Which of "text", "video" and "audio" there are."""
-        return tuple(self.lengths)
-
-    @cached_property
-    def content(self) -> str:
-        """Hex digest of valid frames, lengths and labels: the same whatever the format, the order of rows, padding,
-        names and folds, and whether text is stored as tokens or as vectors."""
-        digests = []
-        for row in range(len(self)):
-            lengths = [self.lengths[m][row] for m in self.modalities]
-            valid = [self.features(m, [row], steps=n) for m, n in zip(self.modalities, lengths, strict=True)]
-            digests.append(digest(self.label[row], *lengths, *valid))
-        return hashlib.blake2b(repr(self.modalities).encode() + b"".join(sorted(digests)), digest_size=8).hexdigest()
-
     def stored(self, modality: str) -> tuple[str, ...]:
         """Names of the arrays that hold a modality: its features, or tokens and the embedding that they point into."""
-        if modality not in self.modalities:
-            raise MmerError(f"{self!r} has no {modality!r}; it has {', '.join(self.modalities)}")
+        if modality not in self.lengths:
+            raise MmerError(f"{self!r} has no {modality!r}; it has {', '.join(self.lengths)}")
         name = next(name for name, held in HOLDS.items() if held == modality and name in self.arrays)
         return (name, "embedding") if name == "tokens" else (name,)
 
-    def features(
-        self, modality: str, rows: Sequence[int] | np.ndarray, fold: int | None = None, steps: int | None = None
-    ) -> np.ndarray:
-        """One modality of some utterances.
+    def features(self, modality: str, rows: ArrayLike, fold: int | None = None, steps: int | None = None) -> np.ndarray:
+        """The "text", "video" or "audio" of some utterances: [B, steps or T, D] float32, a fresh array.
 
         Args:
-            modality: "text", "video" or "audio".
             rows: [B] rows of the corpus.
             fold: if given, audio is standardised with the statistics of this fold's train part (valid frames only);
                 padding stays zero.
             steps: return only so many time steps.
-
-        Returns:
-            [B, steps or T, D] float32, a fresh array.
         """
         rows = np.asarray(rows)
         name, *vectors = self.stored(modality)
@@ -143,9 +121,7 @@ class Corpus:
 
     def transcript(self, row: int) -> list[str]:
         """The words on the text axis of one utterance; token numbers where the corpus has no dictionary."""
-        if "text" not in self.modalities:
-            return []
-        n = self.lengths["text"][row]
+        n = self.lengths["text"][row] if "text" in self.lengths else 0
         if "tokens" not in self.arrays:
             return [f"[{i}]" for i in range(n)]
         tokens = self.arrays["tokens"][row, :n]
@@ -159,16 +135,15 @@ class Corpus:
         rows = []
         for m, n in self.lengths.items():
             full, dim = getattr(self.sizes, m)
-            q = dict(zip(("5%", "median", "95%"), np.quantile(n, [0.05, 0.5, 0.95]), strict=True))
-            rows.append({"modality": m, "features": dim, "steps": full, **q})
-            rows[-1]["share of padding"] = 1 - n.mean() / full
-            rows[-1]["utterances that fill it"] = int((n == full).sum())
+            rows.append((m, dim, full, *np.quantile(n, [0.05, 0.5, 0.95]), 1 - n.mean() / full, (n == full).sum()))
+        names = ["modality", "features", "steps", "5%", "median", "95%", "share of padding", "utterances that fill it"]
+        lengths = pd.DataFrame(rows, columns=names)
         fold_table = pd.DataFrame(folds, columns=["fold", *PARTS, "no video"])
-        return {"classes": classes, "folds": fold_table, "lengths": pd.DataFrame(rows), "text": self._text_report()}
+        return {"classes": classes, "folds": fold_table, "lengths": lengths, "text": self._text_report()}
 
     def _text_report(self) -> pd.DataFrame:
         if "tokens" not in self.arrays:
-            kept = "stored as vectors, without token ids" if "text" in self.modalities else "not in this corpus"
+            kept = "stored as vectors, without token ids" if "text" in self.lengths else "not in this corpus"
             return pd.DataFrame([{"what": f"text is {kept}", "value": len(self)}])
         counts, has_vector = self.token_counts()
         rows = {
@@ -195,8 +170,7 @@ _NOTED = [f for f in fields(Corpus) if f.name not in ("path", "label", "lengths"
 def open_store(path: str | Path) -> Corpus:
     """Open a store in place. Reads the small arrays and maps the large ones.
 
-    Raises:
-        CorpusError: if the folder is no store, or a file is missing, truncated, or contradicts what is noted.
+    CorpusError if the folder is no store, or a file is missing, truncated, or contradicts what is noted.
     """
     path = Path(path).resolve()
     noted = _read_description(path / "corpus.json")
@@ -205,19 +179,24 @@ def open_store(path: str | Path) -> Corpus:
         array = load_array(path / f"{name}.npy")
         if [list(array.shape), str(array.dtype)] != [shape, dtype]:
             raise CorpusError(path / f"{name}.npy", f"{dtype} {shape}", f"{array.dtype} {list(array.shape)}")
-        small = name in ("label", "embedding") or name.startswith("length_")
-        arrays[name] = np.asarray(array) if small else array
+        arrays[name] = np.asarray(array) if array.ndim == 1 or name == "embedding" else array  # the small ones
     label, sizes = arrays.pop("label"), sizes_of(arrays)
     if noted["sizes"] != {m: list(size) for m, size in sizes.items()}:
         raise CorpusError(path / "corpus.json", f"the sizes of the arrays, {sizes}", f"{noted['sizes']}")
-    noted |= {
-        "sizes": Sizes(**{m: sizes.get(m, Size()) for m in MODALITIES.values()}, classes=len(noted["classes"])),
-        "folds": _read_folds(path / "folds.npz", noted["folds"]),
-        "dropped": {int(k): n for k, n in noted["dropped"].items()},
-        "arrays": arrays,
-    }
+    noted["sizes"] = Sizes(**{m: sizes.get(m, Size()) for m in MODALITIES.values()}, classes=len(noted["classes"]))
+    noted["folds"] = _read_folds(path / "folds.npz", noted["folds"])
+    noted["dropped"] = {int(k): n for k, n in noted["dropped"].items()}
+    noted["arrays"] = arrays
     corpus = Corpus(**noted, path=path, label=label, lengths={m: arrays.pop(f"length_{m}") for m in sizes})
-    _check(corpus)
+    counts = {name: len(x) for name, x in arrays.items() if name not in ("embedding", "audio_scale")}
+    counts |= {"ids": len(corpus.ids), **{f"length_{m}": len(x) for m, x in corpus.lengths.items()}}
+    if set(counts.values()) != {len(label)}:
+        raise CorpusError(path / "corpus.json", f"{len(label)} utterances, as in label.npy", f"{counts}")
+    check_range(path / "label.npy", "labels", label, 0, len(corpus.classes) - 1)
+    for m, length in corpus.lengths.items():
+        check_range(path / f"length_{m}.npy", "time steps", length, 1, sizes[m].length)
+    for rows in chain(*corpus.folds.values()):
+        check_range(path / "folds.npz", "rows", rows, 0, len(label) - 1)
     return corpus
 
 
@@ -245,10 +224,7 @@ def check_range(file: object, what: str, x: np.ndarray, low: int, high: int, whi
 
 def digest(*arrays: np.ndarray) -> bytes:
     """A fingerprint of some arrays (16 bytes): the same numbers of the same types give the same digest everywhere."""
-    h = hashlib.blake2b(digest_size=16)
-    for a in arrays:
-        h.update(np.ascontiguousarray(a).data)
-    return h.digest()
+    return hashlib.blake2b(b"".join(a.tobytes() for a in arrays), digest_size=16).digest()
 
 
 def write_description(folder: Path, noted: Mapping[str, Any]) -> None:
@@ -281,17 +257,3 @@ def _read_folds(file: Path, numbers: Sequence[int]) -> dict[int, Fold]:
             return {k: Fold(*(z[f"{k}_{part}"] for part in PARTS)) for k in numbers}
     except Exception as error:  # zipfile and numpy have many
         raise CorpusError(file, "the rows of each fold", f"{type(error).__name__}: {error}") from None
-
-
-def _check(corpus: Corpus) -> None:
-    """Refuse a store whose files contradict each other."""
-    path, n = corpus.path, len(corpus)
-    counts = {name: len(x) for name, x in corpus.arrays.items() if name not in ("embedding", "audio_scale")}
-    counts |= {"ids": len(corpus.ids), **{f"length_{m}": len(x) for m, x in corpus.lengths.items()}}
-    if set(counts.values()) != {n}:
-        raise CorpusError(path / "corpus.json", f"{n} utterances, as in label.npy", f"{counts}")
-    check_range(path / "label.npy", "labels", corpus.label, 0, len(corpus.classes) - 1)
-    for m, length in corpus.lengths.items():
-        check_range(path / f"length_{m}.npy", "time steps", length, 1, getattr(corpus.sizes, m).length)
-    for rows in chain(*corpus.folds.values()):
-        check_range(path / "folds.npz", "rows", rows, 0, n - 1)

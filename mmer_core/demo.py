@@ -4,8 +4,7 @@ Every modality of every utterance has exactly two loud segments at random places
 All patterns are rows of one Hadamard matrix, so cues and decoys are equally loud and orthogonal; which decoy sounds has
 nothing to do with the class. The rest is noise, and filler words. The label is shown in one of two ways.
 
-*By one cue.* Each class has a cue of its own in one modality (`Emotion.own`): frustrated and surprise can be read,
-happy and neutral can be seen, angry, excited and sad can be heard. The other two modalities hold decoys only.
+*By one cue.* Each class has a cue of its own in one modality (`Emotion.own`). The other two hold decoys only.
 
 *By the conjunction of two.* Each class is a cell of a 3 x 3 table: its row is a cue in text, its column a cue in video
 and (row + column) mod 3 a cue in audio. Any two of the three single out the class (this one AND that one); one alone
@@ -16,10 +15,12 @@ all three show everything: tri > bi > uni. `conjunction` says what share of the 
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import PCG64, Generator
 from scipy.linalg import hadamard
 
 from mmer_core.corpus import MODALITIES, Corpus, Size, digest, open_store
@@ -49,6 +50,7 @@ EMOTIONS = {
     "surprise": Emotion(107, "text", 2, 2),
     "neutral": Emotion(1708, "video", 1, 0),
 }
+OWN = {m: [name for name, e in EMOTIONS.items() if e.own == m] for m in MODALITIES.values()}
 SIZES = {"text": Size(10, 16), "video": Size(10, 16), "audio": Size(16, 16)}
 SEGMENT = {"text": (1, 2), "video": (2, 3), "audio": (3, 4)}  # shortest and longest cue or decoy, in time steps
 SHORTEST = {"text": 4, "video": 6, "audio": 8}  # utterance, in time steps
@@ -81,25 +83,20 @@ def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, con
     """Open the demo corpus at `path`, after making it if nothing is there.
 
     Args:
-        path: folder of the store.
         utterances: how many, 35 or more; a class has at least one for the test part of each fold.
         seed: the same seed gives the same corpus on every machine.
         conjunction: share of the utterances whose class only two modalities together tell, 0 to 1.
 
-    Raises:
-        MmerError: for settings out of range.
-        CorpusError: if something else is at `path`: no store, another source, or other settings.
+    MmerError for settings out of range; CorpusError if no store, another source, or other settings are at `path`.
     """
     if utterances < FOLDS * len(EMOTIONS) or not 0 <= conjunction <= 1:
         raise MmerError(f"utterances are 35 or more, conjunction is a share; got {utterances!r} and {conjunction!r}")
     path = Path(path).resolve()
     source = f"demo scheme={SCHEME} utterances={utterances} seed={seed} conjunction={float(conjunction)}"
-    if path.exists():
-        corpus = open_store(path)
-        if corpus.source != source:
-            raise CorpusError(path, f"a free place or the store of {source!r}", f"the store of {corpus.source!r}")
-        return corpus
-    return write_store(_Demo(source, utterances, seed, conjunction), path)
+    corpus = open_store(path) if path.exists() else write_store(_Demo(source, utterances, seed, conjunction), path)
+    if corpus.source != source:
+        raise CorpusError(path, f"a free place or the store of {source!r}", f"the store of {corpus.source!r}")
+    return corpus
 
 
 class _Demo(Source):
@@ -109,20 +106,18 @@ class _Demo(Source):
     embedding: np.ndarray
 
     def __init__(self, source: str, utterances: int, seed: int, conjunction: float):
-        rng = np.random.Generator(np.random.PCG64(seed))
-        classes = list(EMOTIONS)
+        rng = Generator(PCG64(seed))
         order = rng.permutation(utterances)
-        self.label = np.repeat(np.arange(len(classes)), class_counts(utterances))[order].astype(np.int64)
+        self.label = np.repeat(np.arange(len(EMOTIONS)), class_counts(utterances))[order].astype(np.int64)
         self.part = (np.arange(utterances) % FOLDS)[order]  # dealt out along the classes: every class is in every part
         words, word_pattern, self.embedding = _dictionary(rng)
-        self.facts = {"name": "demo", "source": source, "synthetic": True, "classes": classes, "words": words}
+        self.facts = {"name": "demo", "source": source, "synthetic": True, "classes": list(EMOTIONS), "words": words}
         self.conjunction = conjunction
         pair = rng.permutation(utterances) < round(conjunction * utterances)
         silent = np.where(pair, rng.integers(3, size=utterances), -1)  # the modality that a pair leaves out
         self.arrays, self.lengths = {}, {}
         for m, name in enumerate(MODALITIES.values()):
-            cues = [cue_pattern(name, classes[c], p) for c, p in zip(self.label, pair, strict=True)]
-            cues = [None if s == m else cue for s, cue in zip(silent, cues, strict=True)]
+            cues = np.where(silent == m, -1, cue_patterns(name)[pair.astype(int), self.label])
             self.lengths[name], self.arrays[f"planted_{name}"], pattern = _plant(rng, name, cues)
             if name == "text":
                 self.arrays["tokens"] = _transcribe(rng, self.lengths[name], pattern, word_pattern)
@@ -143,17 +138,15 @@ class _Demo(Source):
         return [digest(*one) for one in zip(self.label, text, video, audio, strict=True)]
 
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
-        return [
-            "This corpus is synthetic: its numbers say nothing about people.",
-            f"{self.conjunction:.0%} of the utterances show their class only by the conjunction of two modalities.",
-        ]
+        scheme = f"{self.conjunction:.0%} of the utterances show their class only by the conjunction of two modalities."
+        return ["This corpus is synthetic: its numbers say nothing about people.", scheme]
 
 
 def class_counts(utterances: int) -> np.ndarray:
     """Utterances of each class: the shares of IEMOCAP, rounded so that they add up, and at least one for each fold."""
     share = np.array([e.utterances for e in EMOTIONS.values()], float)
-    counts = np.maximum(share / share.sum() * utterances, FOLDS)
-    exact, counts = counts, np.floor(counts).astype(int)
+    exact = np.maximum(share / share.sum() * utterances, FOLDS)
+    counts = np.floor(exact).astype(int)
     while (missing := utterances - counts.sum()) != 0:
         step = int(np.sign(missing))
         gap = np.where((step > 0) | (counts > FOLDS), step * (exact - counts), -np.inf)
@@ -164,32 +157,26 @@ def class_counts(utterances: int) -> np.ndarray:
 def patterns(modality: str) -> np.ndarray:
     """The patterns of one modality, [own cues + 3 + 4, D] of +1 and -1: own cues, cues of the groups, decoys."""
     signs = hadamard(SIZES[modality].dim)[1:]  # without the first row: all ones is what an offset looks like
-    return signs[: len(_own(modality)) + GROUPS + DECOYS].astype(float)
+    return signs[: len(OWN[modality]) + GROUPS + DECOYS].astype(float)
 
 
-def cue_pattern(modality: str, name: str, pair: bool) -> int | None:
-    """Row of `patterns` that is the cue of a class, in a conjunction or alone (None: shown in another modality)."""
-    own, emotion = _own(modality), EMOTIONS[name]
-    if not pair:
-        return own.index(name) if name in own else None
-    group = {"text": emotion.row, "video": emotion.column, "audio": (emotion.row + emotion.column) % GROUPS}
-    return len(own) + group[modality]
+def cue_patterns(modality: str) -> np.ndarray:
+    """Rows of `patterns` that are the cues of the classes, [2, 7]: alone (-1: no cue here), and in a conjunction."""
+    own = OWN[modality]
+    row, column = np.array([(e.row, e.column) for e in EMOTIONS.values()]).T
+    alone = [own.index(name) if name in own else -1 for name in EMOTIONS]
+    group = {"text": row, "video": column, "audio": (row + column) % GROUPS}
+    return np.stack([alone, len(own) + group[modality]])
 
 
-def _own(modality: str) -> list[str]:
-    return [name for name, e in EMOTIONS.items() if e.own == modality]
-
-
-def _plant(
-    rng: np.random.Generator, modality: str, cues: list[int | None]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _plant(rng: Generator, modality: str, cues: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lengths [N], what is planted where [N, T] uint8, and the pattern at each step [N, T] (-1: none)."""
     steps, decoy = SIZES[modality].length, len(patterns(modality)) - DECOYS
     length = np.minimum(rng.integers(SHORTEST[modality], 5 * steps // 4, len(cues)), steps)
     planted, pattern = np.zeros((len(cues), steps), np.uint8), np.full((len(cues), steps), -1)
     for i, cue in enumerate(cues):
         kind, loud = [DECOY, DECOY], rng.integers(DECOYS, size=2) + decoy
-        if cue is not None:
+        if cue >= 0:
             k = rng.integers(2)
             kind[k], loud[k] = CUE, cue
         size = rng.integers(SEGMENT[modality][0], SEGMENT[modality][1] + 1, 2)
@@ -200,7 +187,7 @@ def _plant(
     return length, planted, pattern
 
 
-def _record(rng: np.random.Generator, modality: str, length: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+def _record(rng: Generator, modality: str, length: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     """Features [N, T, D] float32: patterns and noise; audio on the uneven scales of raw MFCC; zero after the end."""
     size = SIZES[modality]
     x = NOISE[modality] * rng.standard_normal((len(length), *size))
@@ -210,24 +197,19 @@ def _record(rng: np.random.Generator, modality: str, length: np.ndarray, pattern
     return _exact(x * (np.arange(size.length) < length[:, None])[..., None])
 
 
-def _dictionary(rng: np.random.Generator) -> tuple[list[str], np.ndarray, np.ndarray]:
+def _dictionary(rng: Generator) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Words, the pattern of each word (-1: filler, -2: padding), and their vectors [V, D] float32."""
-    signs, dim = patterns("text"), SIZES["text"].dim
-    words, pattern, vectors = [""], [-2], [np.zeros(dim)]
-    for i, group in enumerate(WORDS.values()):
-        for word in group.split():
-            flip = np.where(rng.permutation(dim) < FLIPS, -1, 1)
-            words, pattern, vectors = [*words, word], [*pattern, i], [*vectors, LOUDNESS * signs[i] * flip]
-    for group, known in ((FILLER_WORDS, 1), (UNKNOWN_WORDS, 0)):
-        for word in group.split():
-            words, pattern = [*words, word], [*pattern, -1]
-            vectors.append(known * NOISE["text"] * rng.standard_normal(dim))
-    return words, np.array(pattern), _exact(np.array(vectors))
+    dim = SIZES["text"].dim
+    groups = [group.split() for group in (*WORDS.values(), FILLER_WORDS, UNKNOWN_WORDS)]
+    pattern = np.repeat([-2, *range(len(WORDS)), -1, -1], [1, *map(len, groups)])
+    signs = patterns("text")[pattern[pattern >= 0]]
+    flips = [np.where(rng.permutation(dim) < FLIPS, -1, 1) for _ in signs]
+    fillers = NOISE["text"] * rng.standard_normal(((pattern == -1).sum(), dim))
+    fillers[-len(groups[-1]) :] = 0  # the unknown words
+    return ["", *chain(*groups)], pattern, _exact(np.vstack([np.zeros(dim), LOUDNESS * signs * flips, fillers]))
 
 
-def _transcribe(
-    rng: np.random.Generator, length: np.ndarray, pattern: np.ndarray, word_pattern: np.ndarray
-) -> np.ndarray:
+def _transcribe(rng: Generator, length: np.ndarray, pattern: np.ndarray, word_pattern: np.ndarray) -> np.ndarray:
     """Tokens [N, T] int32: a random word of the pattern at each step, and padding after the end."""
     tokens = np.zeros(pattern.shape, np.int32)
     for p in np.unique(word_pattern[1:]):

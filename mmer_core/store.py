@@ -65,8 +65,7 @@ class Source:
 def write_store(source: Source, path: str | Path) -> Corpus:
     """Write all utterances of a source into a new store, and open it.
 
-    Raises:
-        CorpusError: if something is at `path` already, or the source is not what it should be. Nothing is left then.
+    CorpusError if something is at `path` already, or the source is not what it should be. Nothing is left then.
     """
     with new_store(path) as folder:
         with contextlib.ExitStack() as files:
@@ -106,7 +105,7 @@ class _Intake:
     def __init__(self, source: Source, new_file: Callable[[str], BinaryIO]):
         self.source, self.new_file = source, new_file
         self.files: dict[str, BinaryIO] = {}
-        self.heads: dict[str, tuple[str, tuple[int, ...]]] = {}  # by file: dtype and shape of a row
+        self.heads: dict[str, dict] = {}  # by file, of no rows
         self.form: tuple = ()  # of the first utterance
         self.rows: dict[bytes, int] = {}  # by digest of the whole utterance
         self.gists: list[bytes] = []  # [N] digests of words, label and lengths
@@ -122,13 +121,22 @@ class _Intake:
             for k, _ in utterance.places:
                 self.dropped[k] += 1
             return
-        arrays = self._typed(utterance)
+        arrays = {name: np.asarray(x, DTYPES.get(name)) for name, x in utterance.arrays.items()}
+        form = {name: (x.dtype.str, x.shape) for name, x in arrays.items()}, list(utterance.facts)
+        self.form = self.form or form
+        if form != self.form:
+            raise CorpusError(utterance.id, f"arrays and facts like those of the first, {self.form}", f"{form}")
         features = {name: arrays[name] for name in HOLDS if name in arrays}  # in the order of the study
         label, lengths = np.array(utterance.label, np.int64), self._lengths(utterance, features)
         hashed = [x.astype(np.int64) if name == "tokens" else x for name, x in features.items()]
         content = digest(*hashed, label, *lengths.values())
         if content not in self.rows:
-            self._check(utterance, features)
+            for name, x in features.items():
+                if not np.isfinite(x).all():
+                    file = utterance.files.get(name, utterance.id)
+                    raise CorpusError(file, "finite numbers", f"NaN or infinity in row {utterance.row}")
+            if self.source.embedding is not None:
+                check_range(utterance.id, "token ids", features["tokens"], 0, len(self.source.embedding) - 1)
             self._write({**arrays, "label": label, **lengths})
             words = hashed[:1] if "length_text" in lengths else []
             self.gists.append(digest(*words, label, *lengths.values()))
@@ -138,15 +146,6 @@ class _Intake:
                 self.facts[name].append(fact)
         for place in utterance.places:
             self.places[place].append(self.rows[content])
-
-    def _typed(self, utterance: Utterance) -> dict[str, np.ndarray]:
-        """The arrays in the types of the store; CorpusError unless they are like those of the first utterance."""
-        arrays = {name: np.asarray(x, DTYPES.get(name)) for name, x in utterance.arrays.items()}
-        form = {name: (x.dtype.str, x.shape) for name, x in arrays.items()}, list(utterance.facts)
-        self.form = self.form or form
-        if form != self.form:
-            raise CorpusError(utterance.id, f"arrays and facts like those of the first, {self.form}", f"{form}")
-        return arrays
 
     def _lengths(self, utterance: Utterance, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Valid time steps of each modality: at least one, and at most all that there are."""
@@ -160,31 +159,20 @@ class _Intake:
             lengths[f"length_{m}"] = np.array(min(max(length, 1), len(x)), np.int64)
         return lengths
 
-    def _check(self, utterance: Utterance, features: Mapping[str, np.ndarray]) -> None:
-        for name, x in features.items():
-            if not np.isfinite(x).all():
-                file = utterance.files.get(name, utterance.id)
-                raise CorpusError(file, "finite numbers", f"NaN or infinity in row {utterance.row}")
-        if self.source.embedding is not None:
-            check_range(utterance.id, "token ids", features["tokens"], 0, len(self.source.embedding) - 1)
-
     def _write(self, row: Mapping[str, np.ndarray]) -> None:
         for name, x in row.items():
             if name not in self.files:
-                self.files[name], self.heads[name] = self.new_file(name), (x.dtype.str, x.shape)
-                self._write_head(name)
+                self.files[name] = self.new_file(name)
+                self.heads[name] = {"descr": x.dtype.str, "fortran_order": False, "shape": (0, *x.shape)}
+                np.lib.format.write_array_header_1_0(self.files[name], self.heads[name])
             self.files[name].write(np.ascontiguousarray(x).data)
-
-    def _write_head(self, name: str) -> None:
-        dtype, shape = self.heads[name]
-        head = {"descr": dtype, "fortran_order": False, "shape": (len(self.rows), *shape)}
-        np.lib.format.write_array_header_1_0(self.files[name], head)
 
     def finish_heads(self) -> None:
         """Tell each file how many rows it has: the head has the same length, whatever their number."""
         for name, file in self.files.items():
             file.seek(0)
-            self._write_head(name)
+            shape = (len(self.rows), *self.heads[name]["shape"][1:])
+            np.lib.format.write_array_header_1_0(file, self.heads[name] | {"shape": shape})
 
     def findings(self) -> list[str]:
         twice = sum(len(rows) - len(set(rows)) for rows in self.places.values())
@@ -192,33 +180,29 @@ class _Intake:
         tally["same utterance twice in one part of a fold"] = twice
         counts = [f"{len(self.rows)} different utterances in {len(self.source.folds)} folds."]
         counts += [f"{count} rows (over all folds): {what}." for what, count in tally.items() if count]
-        return self.source.findings(counts, list(_overlaps(self.places, self.gists, self.unlabelled)))
+        return self.source.findings(counts, list(self._overlaps()))
 
+    def _overlaps(self) -> Iterator[str]:
+        """Sentences on utterances that are alike.
 
-def _overlaps(places: Places, gists: Sequence[bytes], unlabelled: Sequence[bytes]) -> Iterator[str]:
-    """Sentences on utterances that are alike.
-
-    A fold that was scaled by itself holds the gists (words, label, lengths) of another one with other numbers: then the
-    corpus has more rows of a gist than the fold that has most of them.
-    """
-    most: Counter[bytes] = Counter()
-    for fold in dict.fromkeys(k for k, _ in places):
-        most |= Counter(gists[row] for (k, _), rows in places.items() if k == fold for row in rows)
-    scaled = (Counter(gists) - most).total()
-    if scaled:
-        yield (
-            f"{scaled} utterances have the words, label and lengths of one in another fold but other numbers "
-            "(folds scaled by themselves?): each fold keeps its own copy; whether test parts overlap is unknown."
-        )
-    tested = Counter(row for (_, part), rows in places.items() if part == "test" for row in set(rows))
-    twice = sum(count > 1 for count in tested.values())
-    if twice:
-        yield f"{twice} utterances stand in the test parts of more than one fold."
-    elif not scaled:
-        yield "No two test parts share an utterance."
-    contrary = sum(count > 1 for count in Counter(unlabelled).values())
-    if contrary:
-        yield f"{contrary} utterances occur with the same content and different labels."
+        A fold that was scaled by itself holds the gists (words, label, lengths) of another one with other numbers: then
+        the corpus has more rows of a gist than the fold that has most of them.
+        """
+        most: Counter[bytes] = Counter()
+        for fold in dict.fromkeys(k for k, _ in self.places):
+            most |= Counter(self.gists[row] for (k, _), rows in self.places.items() if k == fold for row in rows)
+        if scaled := (Counter(self.gists) - most).total():
+            yield (
+                f"{scaled} utterances have the words, label and lengths of one in another fold but other numbers "
+                "(folds scaled by themselves?): each fold keeps its own copy; whether test parts overlap is unknown."
+            )
+        tested = Counter(row for (_, part), rows in self.places.items() if part == "test" for row in set(rows))
+        if twice := sum(count > 1 for count in tested.values()):
+            yield f"{twice} utterances stand in the test parts of more than one fold."
+        elif not scaled:
+            yield "No two test parts share an utterance."
+        if contrary := sum(count > 1 for count in Counter(self.unlabelled).values()):
+            yield f"{contrary} utterances occur with the same content and different labels."
 
 
 def finish_store(folder: Path, digests: Sequence[bytes], places: Places, facts: Mapping[str, Any]) -> None:
@@ -226,36 +210,27 @@ def finish_store(folder: Path, digests: Sequence[bytes], places: Places, facts: 
 
     Args:
         digests: of the content; with the folds they make the fingerprint of the corpus.
-        places: rows of the arrays; the parts of one fold must not share a row.
+        places: rows of the arrays; CorpusError if a part is empty or two parts of one fold share a row.
         facts: what corpus.json is to note, but for what follows from arrays and folds.
-
-    Raises:
-        CorpusError: if a part is empty or two parts of one fold share an utterance.
     """
     folds = list(dict.fromkeys(k for k, _ in places))
-    rows = {(k, part): np.asarray(places[k, part], np.int64) for k in folds for part in PARTS}
+    rows = {f"{k}_{part}": np.asarray(places[k, part], np.int64) for k in folds for part in PARTS}
     for k in folds:
-        _check_fold(f"{facts['source']} fold {k}", {part: rows[k, part] for part in PARTS}, facts.get("ids", ()))
-    named = {f"{k}_{part}": x for (k, part), x in rows.items()}
-    np.savez(folder / "folds.npz", **named)  # type: ignore[arg-type]  # no part is called allow_pickle
+        where = f"{facts['source']} fold {k}"
+        for part in PARTS:
+            if not len(rows[f"{k}_{part}"]):
+                raise CorpusError(f"{where} {part}", "at least one utterance", "none")
+        for a, b in combinations(PARTS, 2):
+            if len(both := np.intersect1d(rows[f"{k}_{a}"], rows[f"{k}_{b}"])):
+                found = f"{len(both)}, the first one {facts['ids'][both[0]]}"
+                raise CorpusError(where, f"no utterance in both {a} and {b}", found)
+    np.savez(folder / "folds.npz", **rows)  # type: ignore[arg-type]  # no part is called allow_pickle
     content = [*digests, *(x.astype("<i8").tobytes() for x in rows.values())]
     fingerprint = hashlib.blake2b(b"".join(content), digest_size=8).hexdigest()
     if (folder / "audio.npy").is_file():
         audio, length = load_array(folder / "audio.npy"), np.load(folder / "length_audio.npy")
-        np.save(folder / "audio_scale.npy", np.stack([frame_scale(audio, length, rows[k, "train"]) for k in folds]))
-    noted = {"dropped": dict.fromkeys(folds, 0), **facts, "fingerprint": fingerprint, "folds": folds}
-    write_description(folder, noted)
-
-
-def _check_fold(where: str, fold: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
-    for part, rows in fold.items():
-        if not len(rows):
-            raise CorpusError(f"{where} {part}", "at least one utterance", "none")
-    for a, b in combinations(PARTS, 2):
-        both = np.intersect1d(fold[a], fold[b])
-        if len(both):
-            found = f"{len(both)}, the first one {ids[both[0]]}"
-            raise CorpusError(where, f"no utterance in both {a} and {b}", found)
+        np.save(folder / "audio_scale.npy", np.stack([frame_scale(audio, length, rows[f"{k}_train"]) for k in folds]))
+    write_description(folder, {"dropped": dict.fromkeys(folds, 0), **facts, "fingerprint": fingerprint, "folds": folds})
 
 
 def frame_scale(x: np.ndarray, length: np.ndarray, rows: np.ndarray) -> np.ndarray:

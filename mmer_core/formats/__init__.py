@@ -4,8 +4,9 @@ from pathlib import Path
 
 from mmer_core.corpus import Corpus, open_store
 from mmer_core.errors import CorpusError
-from mmer_core.formats.amh import import_amh
+from mmer_core.formats.amh import Tree
 from mmer_core.paths import root
+from mmer_core.store import write_store
 
 
 def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
@@ -17,8 +18,7 @@ def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
             behind if the tree is there itself. A store that was made from the same tree before is opened as it is;
             delete it to import again.
 
-    Raises:
-        CorpusError: naming the file, what was expected and what was found. No half-written store is left.
+    CorpusError names the file, what was expected and what was found. No half-written store is left.
     """
     try:
         path = Path(path).expanduser().resolve()
@@ -31,9 +31,7 @@ def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
     store = Path(store).expanduser().resolve() if store else root() / "data" / path.name
     if store == path:  # the tree itself lies in data/
         store = path.with_name(f"{path.name}.store")
-    if (store / "corpus.json").is_file():
-        corpus = open_store(store)
-        if corpus.source != str(path):
-            raise CorpusError(store, f"the store of {path}", f"one made from {corpus.source}; name another store")
-        return corpus
-    return import_amh(path, store)
+    corpus = open_store(store) if (store / "corpus.json").is_file() else write_store(Tree(path), store)
+    if corpus.source != str(path):
+        raise CorpusError(store, f"the store of {path}", f"one made from {corpus.source}; name another store")
+    return corpus

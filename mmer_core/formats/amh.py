@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmer_core.corpus import PARTS, Corpus, check_range, load_array
+from mmer_core.corpus import PARTS, check_range, load_array
 from mmer_core.errors import CorpusError
 from mmer_core.formats.dictionary import read_dictionary
-from mmer_core.store import CHUNK, DTYPES, Source, Utterance, write_store
+from mmer_core.store import CHUNK, DTYPES, Source, Utterance
 
 FILES = {  # kind: name of its files, number of axes, dtype
     "label": ("label", 1, "iu"),
@@ -30,38 +30,46 @@ LEAKS = "The files name neither speakers nor dialogues, so leakage between the p
 MOST_CLASSES = 1000  # a label beyond is a broken file, not a class
 
 
-def import_amh(tree: Path, store: Path) -> Corpus:
-    """Read an AMH fold tree into a new store (rules: see data/README.md)."""
-    return write_store(_Tree(tree), store)
-
-
-class _Tree(Source):
-    """All folds of a tree, mapped, and checked as far as that goes without reading large files."""
+class Tree(Source):
+    """All folds of a tree (rules: see data/README.md), mapped, and checked without reading the large files."""
 
     def __init__(self, tree: Path):
-        self.folders = _fold_folders(tree)
-        vocabulary = _vocabulary(self.folders)
-        self.parts = {(k, part): _Part(self.folders[k], part, vocabulary) for k in self.folders for part in PARTS}
+        folders = _fold_folders(tree)
+        self.folds = list(folders)
+        vocabulary = _vocabulary(folders)
+        self.parts = {(k, part): _Part(folders[k], part, vocabulary) for k in folders for part in PARTS}
         first, *others = self.parts.values()
         for part in others:
-            part.check_like(first)
+            if part.words != first.words:
+                expected = f"{FILES[first.words][0]} as in {first.folder}"
+                raise CorpusError(part.folder, expected, FILES[part.words][0])
+            for kind, array in part.arrays.items():
+                if array.shape[1:] != (sizes := first.arrays[kind].shape[1:]):
+                    expected = f"{list(sizes)} after N, as in {first.files[kind]}"
+                    raise CorpusError(part.files[kind], expected, f"{list(array.shape)}")
         self.embedding = vocabulary if first.words == "tokens" else None
         self.padding = vocabulary[0] if first.words == "text" and vocabulary is not None else 0
-        classes = 1 + max(int(part.arrays["label"].max(initial=0)) for part in self.parts.values())
-        names = _class_names(tree, self.folders, classes)
+        n = 1 + max(int(part.arrays["label"].max(initial=0)) for part in self.parts.values())
+        names = _class_names(tree, folders, n)
         self.named = names is not None
-        self.folds = list(self.folders)
-        self.facts = {
-            "name": tree.name,
-            "source": str(tree),
-            "synthetic": False,
-            "classes": names or [f"class {i}" for i in range(classes)],
-            "words": None if self.embedding is None else _words(self.folders, len(self.embedding)),
-        }
+        classes = names or [f"class {i}" for i in range(n)]
+        words = None if self.embedding is None else _words(folders, len(self.embedding))
+        self.facts = {"name": tree.name, "source": str(tree), "synthetic": False, "classes": classes, "words": words}
 
     def utterances(self) -> Iterator[Utterance]:
-        for (k, _), part in self.parts.items():
-            yield from part.utterances(k, self.padding)
+        for (k, name), part in self.parts.items():
+            label, audio, video = (part.arrays[kind].tolist() for kind in ("label", "audio_n", "video_n"))
+            for start in range(0, len(label), CHUNK):
+                some = slice(start, start + CHUNK)
+                x = {m: np.asarray(part.arrays[m][some], DTYPES[m]) for m in (part.words, "video", "audio")}
+                used = x[part.words] != self.padding
+                used = used.any(2) if used.ndim == 3 else used
+                steps = (used * np.arange(1, used.shape[1] + 1)).max(1)  # up to the last one that is no padding
+                for row, text in enumerate(steps, start):
+                    lengths = {"text": text, "video": video[row], "audio": audio[row]}
+                    arrays = {kind: features[row - start] for kind, features in x.items()}
+                    place = f"{part.folder.name}/{name}/{row}"
+                    yield Utterance(place, [(k, name)], label[row], lengths, arrays, part.files, row)
 
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
         return [*counts, *([] if self.named else [UNNAMED]), *overlaps, LEAKS]
@@ -71,63 +79,29 @@ class _Part:
     """One part of one fold: `words` is the kind of its text, tokens or ready vectors."""
 
     def __init__(self, folder: Path, name: str, vocabulary: np.ndarray | None):
-        self.folder, self.name = folder, name
-        has_tokens = self.file("tokens").is_file() or not self.file("text").is_file()
-        self.words = "tokens" if has_tokens and vocabulary is not None else "text"
-        kinds = [kind for kind in FILES if kind not in ("tokens", "text") or kind == self.words]
-        self.arrays = {kind: load_array(self.file(kind)) for kind in kinds}
-        for kind in kinds:
-            self._check_head(kind)
-        check_range(self.file("label"), "labels", self.arrays["label"], 0, MOST_CLASSES - 1)
+        self.folder = folder
+        self.files = {kind: folder / f"{name}_{stem}.npy" for kind, (stem, _, _) in FILES.items()}
+        has_tokens = self.files["tokens"].is_file() or not self.files["text"].is_file()
+        self.words, other = ("tokens", "text") if has_tokens and vocabulary is not None else ("text", "tokens")
+        self.arrays = {kind: load_array(file) for kind, file in self.files.items() if kind != other}
+        n = self.arrays["label"].shape[0] if self.arrays["label"].ndim else 0
+        for kind, array in self.arrays.items():
+            _, axes, dtype = FILES[kind]
+            if array.ndim != axes or array.dtype.kind not in dtype or len(array) != n:
+                shape = ", ".join([str(n), "T", "D"][:axes])
+                expected = f"{'floats' if dtype == 'f' else 'whole numbers'} [{shape}] (N as in the labels)"
+                raise CorpusError(self.files[kind], expected, f"{array.dtype} {list(array.shape)}")
+            if 0 in array.shape[1:]:
+                raise CorpusError(self.files[kind], "at least one time step and feature", f"{list(array.shape)}")
+        check_range(self.files["label"], "labels", self.arrays["label"], 0, MOST_CLASSES - 1)
         for kind in ("audio_n", "video_n"):
             if (shortest := self.arrays[kind].min(initial=0)) < 0:
-                raise CorpusError(self.file(kind), "numbers of frames from 0 on", f"{shortest}")
+                raise CorpusError(self.files[kind], "numbers of frames from 0 on", f"{shortest}")
         if vocabulary is not None and self.words == "tokens":
             rows = ", the rows of W_embedding.npy"
-            check_range(self.file("tokens"), "token ids", self.arrays["tokens"], 0, len(vocabulary) - 1, rows)
+            check_range(self.files["tokens"], "token ids", self.arrays["tokens"], 0, len(vocabulary) - 1, rows)
         elif vocabulary is not None and (dim := self.arrays["text"].shape[2]) != vocabulary.shape[1]:
-            raise CorpusError(self.file("text"), f"{vocabulary.shape[1]} features as in W_embedding.npy", f"{dim}")
-
-    def file(self, kind: str) -> Path:
-        return self.folder / f"{self.name}_{FILES[kind][0]}.npy"
-
-    def _check_head(self, kind: str) -> None:
-        (_, axes, dtype), array = FILES[kind], self.arrays[kind]
-        n = self.arrays["label"].shape[0] if self.arrays["label"].ndim else 0
-        if array.ndim != axes or array.dtype.kind not in dtype or len(array) != n:
-            shape = ", ".join([str(n), "T", "D"][:axes])
-            expected = f"{'floats' if dtype == 'f' else 'whole numbers'} [{shape}] (N as in the labels)"
-            raise CorpusError(self.file(kind), expected, f"{array.dtype} {list(array.shape)}")
-        if 0 in array.shape[1:]:
-            raise CorpusError(self.file(kind), "at least one time step and feature", f"{list(array.shape)}")
-
-    def check_like(self, first: "_Part") -> None:
-        """CorpusError unless all sizes are those of the first part."""
-        if self.words != first.words:
-            raise CorpusError(self.folder, f"{FILES[first.words][0]} as in {first.folder}", FILES[self.words][0])
-        for kind, array in self.arrays.items():
-            if array.shape[1:] != (sizes := first.arrays[kind].shape[1:]):
-                expected = f"{list(sizes)} after N, as in {first.file(kind)}"
-                raise CorpusError(self.file(kind), expected, f"{list(array.shape)}")
-
-    def utterances(self, fold: int, padding: np.ndarray | int) -> Iterator[Utterance]:
-        label, audio, video = (self.arrays[kind].tolist() for kind in ("label", "audio_n", "video_n"))
-        files = {kind: self.file(kind) for kind in self.arrays}
-        for start in range(0, len(label), CHUNK):
-            some = slice(start, start + CHUNK)
-            x = {kind: np.asarray(self.arrays[kind][some], DTYPES[kind]) for kind in (self.words, "video", "audio")}
-            for i, text in enumerate(_text_lengths(x[self.words], padding)):
-                row = start + i
-                name, places = f"{self.folder.name}/{self.name}/{row}", [(fold, self.name)]
-                lengths = {"text": text, "video": video[row], "audio": audio[row]}
-                yield Utterance(name, places, label[row], lengths, {kind: x[kind][i] for kind in x}, files, row)
-
-
-def _text_lengths(text: np.ndarray, padding: np.ndarray | int) -> np.ndarray:
-    """[N] steps up to the last one that is no padding."""
-    used = text != padding
-    used = used.any(-1) if used.ndim == 3 else used
-    return np.where(used.any(1), used.shape[1] - np.argmax(used[:, ::-1], 1), 0)
+            raise CorpusError(self.files["text"], f"{vocabulary.shape[1]} features as in W_embedding.npy", f"{dim}")
 
 
 def _fold_folders(tree: Path) -> dict[int, Path]:

@@ -28,15 +28,11 @@ def _scalar(kind: _Type, data: bytes | str) -> int:
     return int(np.frombuffer(data, kind.dtype, count=1)[0])
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    return str(text).encode("latin1" if encoding == "latin1" else "ascii")
-
-
 _ALLOWED: dict[tuple[str, str], Callable] = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("numpy", "dtype"): _Type,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): lambda text, encoding: str(text).encode("latin1" if encoding == "latin1" else "ascii"),
 }
 
 
@@ -46,23 +42,20 @@ class _AllowList(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name}")
-        allowed = _ALLOWED[module, name]
-        return lambda *given: allowed(*given)  # a fresh one: a pickle may set attributes on it
+        return lambda *given: _ALLOWED[module, name](*given)  # a fresh one: a pickle may set attributes on it
 
 
 def read_dictionary(file: Path) -> dict[str, int]:
     """Read dic.pkl, {word: id}, often written by Python 2. It may come from anywhere, so nothing in it is executed.
 
-    Raises:
-        CorpusError: if it is damaged, asks for anything but dict, str, int and numpy integers, or is no such dict.
+    CorpusError if it is damaged, asks for anything but dict, str, int and numpy integers, or is no such dict.
     """
     try:
         with open(file, "rb") as f:
             words = _AllowList(f, encoding="latin1").load()  # latin1: Python 2 bytes arrive unchanged
     except Exception as error:  # a hostile pickle may raise anything
-        raise CorpusError(
-            file, "a pickle of words and ids, nothing else", f"{type(error).__name__}: {error}"[:200]
-        ) from None
+        found = f"{type(error).__name__}: {error}"[:200]
+        raise CorpusError(file, "a pickle of words and ids, nothing else", found) from None
     if not isinstance(words, dict) or not all(isinstance(k, str) and type(v) is int for k, v in words.items()):
         raise CorpusError(file, "a dictionary {word: id}", f"{type(words).__name__} of other things")
     return {_as_text(word): i for word, i in words.items()}
