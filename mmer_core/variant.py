@@ -1,7 +1,7 @@
 """The rows of the study: which modalities, which attention, which pooling, and which of the published defects."""
 
 import re
-from dataclasses import InitVar, dataclass, fields
+from dataclasses import InitVar, dataclass
 
 from mmer_core.corpus import Sizes
 from mmer_core.errors import MmerError
@@ -114,10 +114,6 @@ class Variant:
             return cls(modalities, attention, **settings)
         except MmerError as error:
             raise MmerError(f"no variant is called {name!r}: {error}") from None
-
-    def settings(self) -> dict:
-        """All fields as plain values: what identifies the variant in a ledger."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def time_slots(self, sizes: Sizes) -> dict[str, int]:
         """T' of each modality: time steps that the encoder sees."""
