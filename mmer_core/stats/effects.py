@@ -32,12 +32,9 @@ def effect_sizes(comparison: Comparison) -> pd.DataFrame:
 def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd.DataFrame:
     """The difference in recall of each class, by `compare`, with Holm's correction over the classes.
 
-    Args:
-        recalls: one row a run and class: variant, fold, seed, class, recall, n_train, n_test (`Study.recalls()`).
-
-    Returns:
-        class, first, second (mean recalls), difference, low, high (95%, not corrected), p, "p (Holm)", verdict. All are
-        secondary. A class that some test part lacks has no recall there: it is left out, with NaN in its row.
+    `recalls` has a row a run and class: variant, fold, seed, class, recall, n_train, n_test (`Study.recalls()`).
+    Columns: class, first, second (mean recalls), difference, low, high (95%, not corrected), p, "p (Holm)", verdict.
+    All are secondary. A class that some test part lacks has no recall there: it is left out, with NaN in its row.
     """
     both = pd.concat([results_of(recalls, variant) for variant in (first, second)])
     rows = []
