@@ -14,9 +14,8 @@ def class_sizes(corpus: Corpus, ax: Axes | None = None) -> Axes:
     """Utterances of each class."""
     frame = corpus.report()["classes"]
     ax = place(ax, COLUMN, 0.7 + 0.22 * len(frame))
-    bars = ax.barh(frame["class"], frame["utterances"], color=SERIES[0])
     labels = [f"{row.utterances} ({row.share:.0%})" for row in frame.itertuples()]
-    ax.bar_label(bars, labels, padding=2, size=7)
+    ax.bar_label(ax.barh(frame["class"], frame["utterances"], color=SERIES[0]), labels, padding=2, size=7)
     ax.set(xlabel="utterances", title=corpus.title, xlim=(0, 1.25 * frame["utterances"].max()))
     ax.invert_yaxis()
     return ax

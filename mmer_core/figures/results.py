@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from mmer_core.corpus import Corpus
@@ -110,14 +109,9 @@ def attention_map(attention: AttentionMap, head: int | None, title: str) -> Figu
     low.axhline(1 / len(mean), color="black", linestyle=":", linewidth=0.8)
     low.set(xlabel=f"key: {keys.title}", ylabel="column\nmean", ylim=(0, None))
     top.set(ylabel=f"query: {queries.title}", title=title)
-    _thin(low.xaxis, keys.labels, 60 if wide else 26)
-    _thin(top.yaxis, queries.labels, 26)
+    for axis, labels, most in ((low.xaxis, keys.labels, 60 if wide else 26), (top.yaxis, queries.labels, 26)):
+        step = -(-len(labels) // most)  # every n-th is labelled where there are more than fit
+        axis.set_ticks(range(0, len(labels), step), labels[::step])
     low.tick_params(axis="x", rotation=90)
     top.tick_params(axis="x", bottom=False)
     return fig
-
-
-def _thin(axis: Axis, labels: Sequence[str], most: int) -> None:
-    """Label every position, or every n-th where there are more than fit."""
-    step = -(-len(labels) // most)
-    axis.set_ticks(range(0, len(labels), step), labels[::step])

@@ -127,10 +127,8 @@ def variance_levels(comparison: Comparison) -> dict[str, tuple[float, float]]:
         return {"as estimated": (float(d.std()), 0.0), "upper 80% limit": (float(np.sqrt(high)), 0.0)}
     components = difference_components(comparison, level=0.80).set_index("component")
     between, within = components.loc["between folds"], components.loc["within folds (seeds)"]
-    return {
-        "as estimated": (np.sqrt(max(between["variance"], 0)), np.sqrt(within["variance"] / 2)),
-        "upper 80% limit": (np.sqrt(max(between["high"], 0)), np.sqrt(within["high"] / 2)),
-    }
+    columns = {"as estimated": "variance", "upper 80% limit": "high"}
+    return {level: (np.sqrt(max(between[c], 0)), np.sqrt(within[c] / 2)) for level, c in columns.items()}
 
 
 def same_against_same(frame: pd.DataFrame, variant: str, metric: str, rope: float) -> Comparison:

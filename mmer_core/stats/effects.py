@@ -16,10 +16,8 @@ def effect_sizes(comparison: Comparison) -> pd.DataFrame:
     """
     c = comparison
     scatter = np.sqrt((c.pairs["first"].var(ddof=1) + c.pairs["second"].var(ddof=1)) / 2)
-    wins = []
-    for _, mine in c.pairs.groupby("fold"):
-        gap = mine["second"].to_numpy()[:, None] - mine["first"].to_numpy()[None]
-        wins.append(((gap > 0) + 0.5 * (gap == 0)).mean())
+    gaps = [np.subtract.outer(*mine[["second", "first"]].to_numpy().T) for _, mine in c.pairs.groupby("fold")]
+    wins = [((gap > 0) + 0.5 * (gap == 0)).mean() for gap in gaps]
     in_scatter = c.difference / scatter if scatter > 0 else float("nan")
     rows = [
         ("points", 100 * c.difference, "second minus first, in per cent of the score"),

@@ -17,11 +17,8 @@ def from_summaries(first: tuple[float, float], second: tuple[float, float], fold
 
     The SD of the difference lies between |SD1 - SD2| (folds that are hard for one are as hard for the other) and
     SD1 + SD2. Published SDs often mix folds and seeds; they are taken as SDs over folds here, which is too large then.
+    `first` and `second` are (mean, SD) in the units of `rope`; `folds` is the number of folds, not of runs.
     Columns: correlation between the two over folds, se, low, high (95%), verdict.
-
-    Args:
-        first, second: (mean, SD), in the units of `rope`.
-        folds: n, the number of folds (not of runs).
     """
     if folds < 3:
         raise MmerError(f"a verdict needs three folds or more; got {folds}")

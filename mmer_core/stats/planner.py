@@ -37,7 +37,7 @@ def chances_now(comparison: Comparison) -> pd.DataFrame:
 
 
 def plan(comparison: Comparison, hours: float | None = None, sampling: float | None = None) -> pd.DataFrame:
-    """What more seeds, folds, utterances or corpora would buy.
+    """What more seeds, folds, utterances or corpora would buy: expected 95% interval, chances, training hours in all.
 
     More folds of one corpus buy degrees of freedom, not data: each has fewer test utterances, so the part of t^2 that
     is test sampling grows as they shrink. More utterances shrink that part. More corpora are the only way to speak of
@@ -47,8 +47,6 @@ def plan(comparison: Comparison, hours: float | None = None, sampling: float | N
         hours: of the runs of both variants so far (the ledger's seconds).
         sampling: variance of a fold's difference that is test sampling, in squared points (`sampling_variance`),
             if known; else all of t^2 counts as such.
-
-    Returns: a row an option, with the half-width of the expected 95% interval and the hours of training in all.
     """
     t, s = variance_levels(comparison)["as estimated"]
     F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
