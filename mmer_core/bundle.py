@@ -26,7 +26,7 @@ Item = Figure | Table | str
 
 def contents(study: Study) -> dict[str, Callable[[], Item]]:
     """What there is to show of a study so far: the name of its file, and a function that makes it."""
-    corpus, results = study.corpus, study.results()
+    corpus, results, title = study.corpus, study.results(), study.corpus.title
     items: dict[str, Callable[[], Item]] = {
         "corpus_classes": lambda: figures.class_sizes(corpus),
         "corpus_folds": lambda: figures.fold_sizes(corpus),
@@ -43,24 +43,21 @@ def contents(study: Study) -> dict[str, Callable[[], Item]]:
         items["scores_self"] = lambda: figures.scores(without_cross, corpus)
     trained = list(dict.fromkeys(results["variant"]))
     best = [name for name in ("self_tva", "cross_tva") if name in trained] or trained[:1]
+    names = "; ".join(f"{ours} is the paper's {PUBLISHED_NAMES[ours][0]}" for ours in tables.SCORES)
+    caption = f"Test scores in %: {names}. {title}. Published numbers: IEMOCAP; {SOURCE}."
     items["scores"] = lambda: figures.scores(results, corpus)
-    items["results"] = lambda: _results(study)
+    items["results"] = lambda: Table(tables.results_table(study), caption)
     items["learning_curves"] = lambda: learning_curves(study, best)
     for name in best:
         items[f"confusion_{name}"] = partial(confusion, study, name)
         items[f"attention_{name}"] = partial(_attention, study, name)
     most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks))
     items["attention_example"] = lambda: _attention(study, most_blocks)
-    return items | (_verdicts(study, trained) if tables.has_verdicts(study) else {})
-
-
-def _verdicts(study: Study, trained: Sequence[str]) -> dict[str, Callable[[], Item]]:
-    title = study.corpus.title
-    items: dict[str, Callable[[], Item]] = {
-        "forest": lambda: figures.forest(study.comparisons(), title),
-        "comparisons": lambda: Table(stats.verdict_table(study.comparisons()), f"Differences in points. {title}."),
-        "report": lambda: stats.prose(study.comparisons(), title),
-    }
+    if not tables.has_verdicts(study):
+        return items
+    items["forest"] = lambda: figures.forest(study.comparisons(), title)
+    items["comparisons"] = lambda: Table(stats.verdict_table(study.comparisons()), f"Differences in points. {title}.")
+    items["report"] = lambda: stats.prose(study.comparisons(), title)
     for pair in study.declaration.pairs:
         if set(pair) <= set(trained):
             items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
@@ -119,17 +116,10 @@ def _attention(study: Study, variant: str) -> Figure:
 
 
 def _paired(study: Study, pair: tuple[str, str]) -> Figure:
-    (comparison,) = study.comparisons([pair])
-    return figures.paired(comparison, study.corpus.title)
+    return figures.paired(study.comparisons([pair])[0], study.corpus.title)
 
 
 def _calibration(study: Study) -> Figure:
     main = study.main_comparison()
     title = f"simulated studies like {main.second} − {main.first}, {study.corpus.title}"
     return figures.calibration(stats.calibration_table(main), title)
-
-
-def _results(study: Study) -> Table:
-    names = "; ".join(f"{ours} is the paper's {PUBLISHED_NAMES[ours][0]}" for ours in tables.SCORES)
-    caption = f"Test scores in %: {names}. {study.corpus.title}. Published numbers: IEMOCAP; {SOURCE}."
-    return Table(tables.results_table(study), caption)

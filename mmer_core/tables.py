@@ -28,7 +28,8 @@ def results_table(study: Study) -> pd.DataFrame:
     verdict of cross- against self-attention on the same modalities, where the study declares a margin. The last columns
     are the numbers published for IEMOCAP (source: `metrics.SOURCE`), under the field's names.
     """
-    results, published = study.results(), published_results().set_index("variant")
+    results = study.results()
+    published = published_results().set_index("variant").reindex(results["variant"].unique())
     verdicts = {}
     if has_verdicts(study):  # the variants of a declared pair stand in either order, and "cross" sorts before "self"
         verdicts = {min(c.first, c.second): c.verdict for c in study.comparisons() if self_and_cross(c)}
@@ -43,10 +44,7 @@ def results_table(study: Study) -> pd.DataFrame:
                 f"{metric}: SD seeds": 100 * (by_fold.var().mean() ** 0.5),
             }
         row["against self"] = verdicts.get(name, "")
-        for metric in SCORES:
-            known = name in published.index
-            row[f"published {metric}"] = 100 * published.loc[name, metric] if known else float("nan")
-        rows.append(row)
+        rows.append(row | {f"published {metric}": 100 * published.loc[name, metric] for metric in SCORES})
     return pd.DataFrame(rows)
 
 
@@ -73,9 +71,8 @@ def save_table(frame: pd.DataFrame, name: str, caption: str, folder: str | Path 
     table = shown(frame)
     escape = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "–": "--"})
     latex = table.map(lambda s: s.translate(escape)).rename(columns=lambda c: c.translate(escape))
-    style = latex.style.hide(axis="index")
     options = dict(hrules=True, caption=caption.translate(escape), label=f"tab:{name}", position="t")
-    tex.write_text(style.to_latex(**options), encoding="utf-8")
+    latex.style.hide(axis="index").to_latex(tex, encoding="utf-8", **options)
     lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     markdown.write_text(f"{text}\n\n{caption}\n", encoding="utf-8")

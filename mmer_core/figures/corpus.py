@@ -8,17 +8,14 @@ from matplotlib.figure import Figure
 from mmer_core.corpus import Corpus
 from mmer_core.figures.style import COLUMN, PAGE, SERIES, place, styled, subplots
 
-SAMPLE = 100  # utterances whose audio frames are looked at
-
 
 @styled
 def class_sizes(corpus: Corpus, ax: Axes | None = None) -> Axes:
     """Utterances of each class."""
     frame = corpus.report()["classes"]
     ax = place(ax, COLUMN, 0.7 + 0.22 * len(frame))
-    bars = ax.barh(frame["class"], frame["utterances"], color=SERIES[0])
     labels = [f"{row.utterances} ({row.share:.0%})" for row in frame.itertuples()]
-    ax.bar_label(bars, labels, padding=2, size=7)
+    ax.bar_label(ax.barh(frame["class"], frame["utterances"], color=SERIES[0]), labels, padding=2, size=7)
     ax.set(xlabel="utterances", title=corpus.title, xlim=(0, 1.25 * frame["utterances"].max()))
     ax.invert_yaxis()
     return ax
@@ -58,7 +55,7 @@ def lengths(corpus: Corpus) -> Figure:
 @styled
 def audio_scales(corpus: Corpus, fold: int) -> Figure:
     """Mean and deviation of each audio feature over valid train frames of a fold, as stored and standardised."""
-    rows = corpus.folds[fold].train[:SAMPLE]
+    rows = corpus.folds[fold].train[:100]  # frames of so many utterances are enough
     valid = np.arange(corpus.sizes.audio.length) < corpus.lengths["audio"][rows, None]
     fig, axes = subplots(PAGE, 2, 1, 2)
     for ax, scaled in zip(axes, (None, fold), strict=True):

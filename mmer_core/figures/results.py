@@ -1,4 +1,4 @@
-"""Pictures of finished runs: learning curves, scores, confusion."""
+"""Pictures of finished runs: learning curves, scores, confusion, attention weights."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmer_core.corpus import Corpus
-from mmer_core.figures.style import COLOURS, MARKS, PAGE, colour, place, styled, subplots
+from mmer_core.explain import AttentionMap
+from mmer_core.figures.style import COLOURS, COLUMN, MARKS, PAGE, SERIES, colour, place, styled, subplots
 from mmer_core.metrics import published_results
 
 
@@ -42,10 +43,7 @@ def learning_curves(curves: pd.DataFrame, variants: Sequence[str], title: str) -
 def scores(results: pd.DataFrame, corpus: Corpus) -> Figure:
     """Accuracy and balanced accuracy of each variant: small marks are runs, large ones means, diamonds the paper's.
 
-    Dotted lines: the scores of always naming the largest class of the corpus.
-
-    Args:
-        results: from `Study.results()`.
+    Dotted lines: the scores of always naming the largest class of the corpus. `results` is `Study.results()`.
     """
     majority, classes = corpus.report()["classes"]["share"].max(), len(corpus.classes)
     variants = list(dict.fromkeys(results["variant"]))
@@ -94,3 +92,26 @@ def heatmap(ax: Axes | None, table: np.ndarray, classes: Sequence[str], title: s
     ax.tick_params(axis="x", rotation=90)
     ax.tick_params(axis="y", rotation=0)
     return ax
+
+
+@styled
+def attention_map(attention: AttentionMap, head: int | None, title: str) -> Figure:
+    """Attention weights of one head (None: mean of heads): queries by keys, and the column mean below."""
+    queries, keys = attention.queries, attention.keys
+    weights = attention.weights.mean(0) if head is None else attention.weights[head]
+    mean = attention.column_mean.mean(0) if head is None else attention.column_mean[head]
+    wide = len(keys.labels) > 26
+    look = dict(sharex=True, height_ratios=[4, 1], gridspec_kw={"hspace": 0.02})
+    fig, (top, low) = subplots(PAGE if wide else COLUMN, 3.6, 2, 1, **look)
+    image = top.imshow(weights, aspect="auto", cmap="viridis", vmin=0, interpolation="nearest")
+    fig.colorbar(image, ax=(top, low), label="attention weight", fraction=0.05)
+    low.bar(range(len(mean)), mean, color=SERIES[0], width=0.9)
+    low.axhline(1 / len(mean), color="black", linestyle=":", linewidth=0.8)
+    low.set(xlabel=f"key: {keys.title}", ylabel="column\nmean", ylim=(0, None))
+    top.set(ylabel=f"query: {queries.title}", title=title)
+    for axis, labels, most in ((low.xaxis, keys.labels, 60 if wide else 26), (top.yaxis, queries.labels, 26)):
+        step = -(-len(labels) // most)  # every n-th is labelled where there are more than fit
+        axis.set_ticks(range(0, len(labels), step), labels[::step])
+    low.tick_params(axis="x", rotation=90)
+    top.tick_params(axis="x", bottom=False)
+    return fig

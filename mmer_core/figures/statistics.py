@@ -11,11 +11,9 @@ from mmer_core.figures.results import heatmap, per_cent
 from mmer_core.figures.style import COLUMN, PAGE, SERIES, colour, place, styled, subplots
 from mmer_core.stats import Comparison, Difference
 
-MARGIN = "#DDDDDD"
-
 
 def _margin(ax: Axes, rope: float) -> None:
-    ax.axvspan(-100 * rope, 100 * rope, color=MARGIN, zorder=0, label=f"margin ±{100 * rope:g} points")
+    ax.axvspan(-100 * rope, 100 * rope, color="#DDDDDD", zorder=0, label=f"margin ±{100 * rope:g} points")
     ax.axvline(0, color="black", linewidth=0.6)
 
 

@@ -18,17 +18,10 @@ COLOURS = {"self": "#0072B2", "cross": "#D55E00", "both": "#009E73", "uniform": 
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#000000")
 MARKS = {"self": "o", "cross": "s", "both": "^", "uniform": "D"}
 STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), 8),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     "axes.prop_cycle": plt.cycler(color=SERIES),
-    "figure.titlesize": 8,
     "figure.dpi": 116,
     "text.parse_math": False,  # a "$" in a transcript is a dollar
     "figure.constrained_layout.use": True,

@@ -37,9 +37,6 @@ def simulate(truth: Truth, studies: int, folds: int = 5, seeds: int = 10, seed: 
     return truth.d + fold + truth.s * np.sqrt(2) * rng.standard_normal((studies, folds, seeds))
 
 
-# Each method: d [studies, folds, seeds] -> centre, half-widths of the 95% and the 90% interval, [studies] each.
-
-
 def _fold_means(d: np.ndarray, overlap: float) -> tuple[np.ndarray, ...]:
     """Student's t on the means of the folds: the verdict, or with overlap 0 the paired t test."""
     means, F = d.mean(2), d.shape[1]
@@ -72,6 +69,7 @@ def _bootstrap(d: np.ndarray) -> tuple[np.ndarray, ...]:
     return _normal(d, boot.std(1))
 
 
+# Each method: d [studies, folds, seeds] -> centre, half-widths of the 95% and the 90% interval, [studies] each.
 METHODS: dict[str, Callable[[np.ndarray, float], tuple[np.ndarray, ...]]] = {
     THE_VERDICT: _fold_means,
     "paired t on all runs": lambda d, overlap: _fold_means(d.reshape(len(d), -1, 1), 0),
@@ -129,10 +127,8 @@ def variance_levels(comparison: Comparison) -> dict[str, tuple[float, float]]:
         return {"as estimated": (float(d.std()), 0.0), "upper 80% limit": (float(np.sqrt(high)), 0.0)}
     components = difference_components(comparison, level=0.80).set_index("component")
     between, within = components.loc["between folds"], components.loc["within folds (seeds)"]
-    return {
-        "as estimated": (np.sqrt(max(between["variance"], 0)), np.sqrt(within["variance"] / 2)),
-        "upper 80% limit": (np.sqrt(max(between["high"], 0)), np.sqrt(within["high"] / 2)),
-    }
+    columns = {"as estimated": "variance", "upper 80% limit": "high"}
+    return {level: (np.sqrt(max(between[c], 0)), np.sqrt(within[c] / 2)) for level, c in columns.items()}
 
 
 def same_against_same(frame: pd.DataFrame, variant: str, metric: str, rope: float) -> Comparison:
@@ -146,14 +142,10 @@ def same_against_same(frame: pd.DataFrame, variant: str, metric: str, rope: floa
     half = len(seeds) // 2
     if not half:
         raise MmerError(f"{variant} has one seed; two are needed to set it against itself")
-    sides = []
-    for part in (seeds[:half], seeds[half : 2 * half]):  # the n-th seed of one is paired with the n-th of the other
-        rank = {seed: n for n, seed in enumerate(part)}
-        side = mine[mine["seed"].isin(part)]
-        name = f"{variant} (seeds {part[0]}..{part[-1]})"
-        sides.append(side.assign(variant=name, seed=side["seed"].map(rank)))
-    first, second = (side["variant"].iloc[0] for side in sides)
-    return compare(pd.concat(sides), first, second, metric, rope=rope)
+    first, second = (f"{variant} (seeds {part[0]}..{part[-1]})" for part in (seeds[:half], seeds[half : 2 * half]))
+    rank = mine["seed"].map(seeds.index)  # the n-th seed of one half is paired with the n-th of the other
+    halves = mine.assign(variant=np.where(rank < half, first, second), seed=rank % half)
+    return compare(halves[rank < 2 * half], first, second, metric, rope=rope)
 
 
 def twins(corpora: int = 300) -> pd.DataFrame:
@@ -161,10 +153,8 @@ def twins(corpora: int = 300) -> pd.DataFrame:
 
     Each corpus is drawn anew: two classes, and two blocks of features with the same distribution. Twin A sees one
     block, twin B the other; both are linear discriminants (closed form), a seed is a random nine tenths of the train
-    part. So on average neither is better, and every "different" is a mistake.
-
-    Returns:
-        method and share of corpora on which it says "different": 5% is what it promises.
+    part. So on average neither is better, and every "different" is a mistake. Columns: method, and "different": the
+    share of corpora on which it says so; 5% is what it promises.
     """
     utterances, dims, folds, seeds = 200, 8, 5, 5
     rng = np.random.default_rng(0)
@@ -179,10 +169,8 @@ def twins(corpora: int = 300) -> pd.DataFrame:
                 kept = rng.permutation(train)[: int(0.9 * len(train))]
                 right = [_discriminant(b[kept], label[kept], b[test], label[test]) for b in x]
                 d[corpus, f, s] = 100 * (right[1] - right[0])
-    rows = []
-    for name, method in METHODS.items():
-        centre, wide, _ = method(d, 1 / (folds - 2))
-        rows.append((name, float((abs(centre) > wide).mean())))
+    intervals = {name: method(d, 1 / (folds - 2)) for name, method in METHODS.items()}
+    rows = [(name, float((abs(centre) > wide).mean())) for name, (centre, wide, _) in intervals.items()]
     return pd.DataFrame(rows, columns=["method", "different"])
 
 

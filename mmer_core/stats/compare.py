@@ -120,17 +120,14 @@ def compare(
     """Compare two variants of a tidy frame of results, ours or anybody's.
 
     With d_f the difference of the seed means in fold f of F, s^2 their variance: SE^2 = s^2 (1/F + n_test/n_train), and
-    Student's t with F - 1 degrees of freedom. n_train is without dev.
+    Student's t with F - 1 degrees of freedom. n_train is without dev. MmerError for a missing column or variant, folds
+    without a partner, fewer than three folds, repeated runs, NaN, or a margin that is none.
 
     Args:
         frame: columns variant, fold, seed and `metric`; n_train and n_test if known. Or a CSV file of that form.
         first, second: names of variants in it; the difference is second minus first.
         rope: the margin, in the units of the metric: the smallest difference that matters. It has no default.
         exploratory: why this comparison, metric or margin was not declared before the runs, if so.
-
-    Raises:
-        MmerError: for a missing column or variant, folds without a partner, fewer than three folds, repeated runs, NaN,
-            or a margin that is none.
     """
     if isinstance(frame, (str, Path)):
         frame = pd.read_csv(frame)

@@ -16,10 +16,8 @@ def effect_sizes(comparison: Comparison) -> pd.DataFrame:
     """
     c = comparison
     scatter = np.sqrt((c.pairs["first"].var(ddof=1) + c.pairs["second"].var(ddof=1)) / 2)
-    wins = []
-    for _, mine in c.pairs.groupby("fold"):
-        gap = mine["second"].to_numpy()[:, None] - mine["first"].to_numpy()[None]
-        wins.append(((gap > 0) + 0.5 * (gap == 0)).mean())
+    gaps = [np.subtract.outer(*mine[["second", "first"]].to_numpy().T) for _, mine in c.pairs.groupby("fold")]
+    wins = [((gap > 0) + 0.5 * (gap == 0)).mean() for gap in gaps]
     in_scatter = c.difference / scatter if scatter > 0 else float("nan")
     rows = [
         ("points", 100 * c.difference, "second minus first, in per cent of the score"),
@@ -32,12 +30,9 @@ def effect_sizes(comparison: Comparison) -> pd.DataFrame:
 def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd.DataFrame:
     """The difference in recall of each class, by `compare`, with Holm's correction over the classes.
 
-    Args:
-        recalls: one row a run and class: variant, fold, seed, class, recall, n_train, n_test (`Study.recalls()`).
-
-    Returns:
-        class, first, second (mean recalls), difference, low, high (95%, not corrected), p, "p (Holm)", verdict. All are
-        secondary. A class that some test part lacks has no recall there: it is left out, with NaN in its row.
+    `recalls` has a row a run and class: variant, fold, seed, class, recall, n_train, n_test (`Study.recalls()`).
+    Columns: class, first, second (mean recalls), difference, low, high (95%, not corrected), p, "p (Holm)", verdict.
+    All are secondary. A class that some test part lacks has no recall there: it is left out, with NaN in its row.
     """
     both = pd.concat([results_of(recalls, variant) for variant in (first, second)])
     rows = []

@@ -7,7 +7,9 @@ import pandas as pd
 
 from mmer_core.errors import MmerError
 from mmer_core.stats.compare import Difference
-from mmer_core.stats.methods import cluster_variance
+from mmer_core.stats.methods import Clusters, cluster_variance
+
+Runs = Sequence[Mapping[str, np.ndarray]]  # for each seed: ids [N], label [N], logits [N, C] of the test part
 
 
 def from_summaries(first: tuple[float, float], second: tuple[float, float], folds: int, *, rope: float) -> pd.DataFrame:
@@ -15,13 +17,8 @@ def from_summaries(first: tuple[float, float], second: tuple[float, float], fold
 
     The SD of the difference lies between |SD1 - SD2| (folds that are hard for one are as hard for the other) and
     SD1 + SD2. Published SDs often mix folds and seeds; they are taken as SDs over folds here, which is too large then.
-
-    Args:
-        first, second: (mean, SD), in the units of `rope`.
-        folds: n, the number of folds (not of runs).
-
-    Returns:
-        correlation between the two over folds, se, low, high (95%), verdict.
+    `first` and `second` are (mean, SD) in the units of `rope`; `folds` is the number of folds, not of runs.
+    Columns: correlation between the two over folds, se, low, high (95%), verdict.
     """
     if folds < 3:
         raise MmerError(f"a verdict needs three folds or more; got {folds}")
@@ -37,21 +34,12 @@ def from_summaries(first: tuple[float, float], second: tuple[float, float], fold
 
 
 def on_one_split(
-    first: Sequence[Mapping[str, np.ndarray]],
-    second: Sequence[Mapping[str, np.ndarray]],
-    *,
-    rope: float,
-    names: tuple[str, str] = ("first", "second"),
-    clusters: Mapping[str, object] | None = None,
+    first: Runs, second: Runs, *, rope: float, names: tuple[str, str] = ("first", "second"), clusters: Clusters = None
 ) -> Difference:
     """A verdict on accuracy for a corpus with one official split: it speaks of this split only.
 
     SE^2 = variance over clusters of test utterances + variance of both means over seeds; Welch's degrees of freedom.
     How the verdict would fare with other train utterances is not in the data. It needs two seeds or more.
-
-    Args:
-        first, second: one dict for each seed: ids [N], label [N], logits [N, C] of the test part.
-        clusters: dialogue or speaker of each utterance id, if known.
     """
     if min(len(first), len(second)) < 2:
         raise MmerError("one split needs two seeds or more of each variant")

@@ -18,6 +18,7 @@ from mmer_core.stats.compare import Comparison, Interval
 THE_VERDICT = "corrected t on fold means (the verdict)"
 RESAMPLES = 2000
 Predictions = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
+Clusters = Mapping[str, object] | None  # dialogue or speaker of each utterance id, if known
 
 
 class Test(NamedTuple):
@@ -39,18 +40,16 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
     if len(c.pairs) > F:
         limit = "Takes runs of one fold for independent: too optimistic as soon as folds differ."
         tests.append(_t(f"paired t on {len(c.pairs)} runs", c.pairs["difference"].to_numpy(), limit))
-        limit = "Its z takes the variance between folds for known and ignores the overlap: shown, not trusted."
-        tests.append(_mixed(c.pairs, limit))
-        limit = "With few folds its intervals are too short (see the calibration): shown, not trusted."
-        tests.append(_bootstrap(c.pairs, limit))
+        tests += [_mixed(c.pairs), _bootstrap(c.pairs)]
     limit = "Ignores the overlap of train parts: an optimistic bound."
     tests.append(_t("paired t on fold means", d, limit))
     floor = f"With {F} folds its p cannot go below {smallest_p(F):g}."
     if (d != 0).any():
         p = float(stats.wilcoxon(d, method="exact" if len(set(abs(d))) == F and (d != 0).all() else "auto").pvalue)
         tests.append(Test("Wilcoxon on fold means", float(np.median(d)), None, p, floor, True))
-    flips = np.array(list(itertools.product((1, -1), repeat=F))) @ d / F if F <= 16 else _flips(d)
-    p = float((abs(flips) >= abs(d.mean()) - 1e-12).mean())
+    rng = np.random.default_rng(0)
+    signs = np.array(list(itertools.product((1, -1), repeat=F)) if F <= 16 else rng.choice([-1, 1], size=(20000, F)))
+    p = float((abs(signs @ d / F) >= abs(d.mean()) - 1e-12).mean())
     tests.append(Test("sign flip on fold means", mean, None, p, floor, True))
     return pd.DataFrame(tests)
 
@@ -98,13 +97,11 @@ def cautions(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def clustered(first: Predictions, second: Predictions, clusters: Mapping[str, object] | None = None) -> Test:
+def clustered(first: Predictions, second: Predictions, clusters: Clusters = None) -> Test:
     """Accuracy of these very models on new utterances: an interval over clusters of test utterances.
 
-    Args:
-        first, second: test predictions of the runs; runs of one fold are averaged.
-        clusters: dialogue or speaker of each utterance id, if known; else every utterance is its own cluster, which is
-            too optimistic where utterances of one dialogue are alike.
+    Runs of one fold are averaged. Without `clusters` every utterance is its own one, which is too optimistic where
+    utterances of one dialogue are alike.
     """
     mean, se, G = cluster_variance(first, second, clusters)
     reach = float(stats.t.ppf(0.975, G - 1)) * se
@@ -114,9 +111,7 @@ def clustered(first: Predictions, second: Predictions, clusters: Mapping[str, ob
     return Test(f"clustered by {G} {what}", mean, Interval(mean - reach, mean + reach), p, limit, True)
 
 
-def cluster_variance(
-    first: Predictions, second: Predictions, clusters: Mapping[str, object] | None = None
-) -> tuple[float, float, int]:
+def cluster_variance(first: Predictions, second: Predictions, clusters: Clusters) -> tuple[float, float, int]:
     """Difference in accuracy, its standard error over clusters of utterances (a ratio of sums), and their number."""
     d = (per_utterance(second) - per_utterance(first)).droplevel("fold")  # one value an utterance and fold
     groups = d.groupby([clusters[i] for i in d.index] if clusters else d.index)
@@ -143,8 +138,9 @@ def _t(method: str, d: np.ndarray, limit: str) -> Test:
     return Test(method, float(d.mean()), Interval(*map(float, t.confidence_interval())), float(t.pvalue), limit, False)
 
 
-def _mixed(pairs: pd.DataFrame, limit: str) -> Test:
+def _mixed(pairs: pd.DataFrame) -> Test:
     """d_fs = d + fold_f + rest_fs by restricted maximum likelihood."""
+    limit = "Its z takes the variance between folds for known and ignores the overlap: shown, not trusted."
     d = 100 * pairs["difference"].to_numpy()
     if np.ptp(d) == 0:
         return Test("mixed model (z)", d[0] / 100, None, None, limit, False)
@@ -154,12 +150,11 @@ def _mixed(pairs: pd.DataFrame, limit: str) -> Test:
             fit = MixedLM(d, np.ones((len(d), 1)), pairs["fold"].to_numpy()).fit(reml=True)
         except np.linalg.LinAlgError:  # its optimiser stepped onto a singular point
             return Test("mixed model (z)", float(d.mean()) / 100, None, None, f"{limit} Its fit failed here.", False)
-    low, high = fit.conf_int()[0] / 100
-    interval = Interval(float(low), float(high))
+    interval = Interval(*map(float, fit.conf_int()[0] / 100))
     return Test("mixed model (z)", float(fit.fe_params[0]) / 100, interval, float(fit.pvalues[0]), limit, False)
 
 
-def _bootstrap(pairs: pd.DataFrame, limit: str) -> Test:
+def _bootstrap(pairs: pd.DataFrame) -> Test:
     """Folds drawn with replacement, then seeds within each; the middle 95% of the means."""
     rng = np.random.default_rng(0)
     groups = [g.to_numpy() for _, g in pairs.groupby("fold")["difference"]]
@@ -167,32 +162,24 @@ def _bootstrap(pairs: pd.DataFrame, limit: str) -> Test:
     means = np.stack([g[rng.integers(len(g), size=(RESAMPLES, F, len(g)))].mean(2) for g in groups])  # (F, R, F)
     drawn = rng.integers(F, size=(RESAMPLES, F))
     boot = means[drawn, np.arange(RESAMPLES)[:, None], np.arange(F)].mean(1)
-    low, high = np.quantile(boot, [0.025, 0.975])
+    interval = Interval(*map(float, np.quantile(boot, [0.025, 0.975])))
     p = min(1.0, 2 * float(min((boot <= 0).mean(), (boot >= 0).mean())))
     centre = float(np.mean([g.mean() for g in groups]))
-    return Test("hierarchical bootstrap", centre, Interval(float(low), float(high)), p, limit, False)
-
-
-def _flips(d: np.ndarray) -> np.ndarray:
-    signs = np.random.default_rng(0).choice([-1, 1], size=(20000, len(d)))
-    return signs @ d / len(d)
+    limit = "With few folds its intervals are too short (see the calibration): shown, not trusted."
+    return Test("hierarchical bootstrap", centre, interval, p, limit, False)
 
 
 def per_utterance(predictions: Predictions) -> pd.Series:
     """Share of the runs that get an utterance right, one entry for each fold that tests it."""
-    frames = [
-        pd.DataFrame({"fold": fold, "id": p["ids"], "right": p["logits"].argmax(1) == p["label"]})
-        for (fold, _), p in predictions.items()
-    ]
-    return pd.concat(frames).groupby(["fold", "id"])["right"].mean()
+    right = {run: pd.Series(p["logits"].argmax(1) == p["label"], p["ids"]) for run, p in predictions.items()}
+    return pd.concat(right, names=["fold", "seed", "id"]).groupby(["fold", "id"]).mean()
 
 
 def _ensemble_right(predictions: Predictions) -> pd.Series:
     """Whether the mean probabilities of all seeds of a fold name the label."""
-    parts = []
+    right = {}
     for fold in sorted({fold for fold, _ in predictions}):
         mine = [p for (f, _), p in predictions.items() if f == fold]
         probability = softmax(np.stack([p["logits"] for p in mine]).astype(float), axis=2)  # (seeds, N, C)
-        index = pd.MultiIndex.from_product([[fold], mine[0]["ids"]])
-        parts.append(pd.Series(probability.mean(0).argmax(1) == mine[0]["label"], index=index))
-    return pd.concat(parts)
+        right[fold] = pd.Series(probability.mean(0).argmax(1) == mine[0]["label"], mine[0]["ids"])
+    return pd.concat(right)

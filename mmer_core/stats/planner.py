@@ -31,15 +31,13 @@ def chances_now(comparison: Comparison) -> pd.DataFrame:
     """Chance of each verdict for this design, if the truth is 0 and if it equals the margin."""
     t, s = variance_levels(comparison)["as estimated"]
     F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
-    margin, rows = 100 * comparison.rope, []
-    for d in (0.0, margin):
-        chances = verdict_chances(d, t, s, F, S, comparison.overlap, margin)
-        rows.append({"true difference (points)": d, **chances})
-    return pd.DataFrame(rows)
+    margin = 100 * comparison.rope
+    chances = {d: verdict_chances(d, t, s, F, S, comparison.overlap, margin) for d in (0.0, margin)}
+    return pd.DataFrame([{"true difference (points)": d, **each} for d, each in chances.items()])
 
 
 def plan(comparison: Comparison, hours: float | None = None, sampling: float | None = None) -> pd.DataFrame:
-    """What more seeds, folds, utterances or corpora would buy.
+    """What more seeds, folds, utterances or corpora would buy: expected 95% interval, chances, training hours in all.
 
     More folds of one corpus buy degrees of freedom, not data: each has fewer test utterances, so the part of t^2 that
     is test sampling grows as they shrink. More utterances shrink that part. More corpora are the only way to speak of
@@ -49,10 +47,6 @@ def plan(comparison: Comparison, hours: float | None = None, sampling: float | N
         hours: of the runs of both variants so far (the ledger's seconds).
         sampling: variance of a fold's difference that is test sampling, in squared points (`sampling_variance`),
             if known; else all of t^2 counts as such.
-
-    Returns:
-        option, folds, seeds, "half-width (points)" of the expected 95% interval, chance of "different" if the truth is
-        the margin, chance of "equivalent" if it is 0, hours of training in all.
     """
     t, s = variance_levels(comparison)["as estimated"]
     F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
@@ -73,15 +67,11 @@ def plan(comparison: Comparison, hours: float | None = None, sampling: float | N
     rows = []
     for name, folds, seeds, t2, share, cost in options:
         half = stats.t.ppf(0.975, folds - 1) * np.sqrt((t2 + 2 * s**2 / seeds) * (1 / folds + share))
-        real = verdict_chances(margin, t2**0.5, s, folds, seeds, share, margin)
-        null = verdict_chances(0.0, t2**0.5, s, folds, seeds, share, margin)
-        rows.append(
-            {"option": name, "folds": folds, "seeds": seeds, "half-width (points)": half}
-            | {"different, if the truth is the margin": real["different"] + real["negligible"]}
-            | {"equivalent, if the truth is 0": null["equivalent"] + null["negligible"]}
-            | {"hours": float("nan") if hours is None else hours * cost}
-        )
-    return pd.DataFrame(rows)
+        real, null = (verdict_chances(d, t2**0.5, s, folds, seeds, share, margin) for d in (margin, 0.0))
+        chances = (real["different"] + real["negligible"], null["equivalent"] + null["negligible"])
+        rows.append((name, folds, seeds, half, *chances, float("nan") if hours is None else hours * cost))
+    promises = ["half-width (points)", "different, if the truth is the margin", "equivalent, if the truth is 0"]
+    return pd.DataFrame(rows, columns=["option", "folds", "seeds", *promises, "hours"])
 
 
 def advice(comparison: Comparison) -> str:

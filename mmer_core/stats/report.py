@@ -38,10 +38,8 @@ def prose(comparisons: Sequence[Comparison], corpus: str) -> str:
         return f"On the {corpus}, no declared comparison has been trained."
     metric, rope, n = comparisons[0].metric, comparisons[0].rope, len(comparisons)
     folds, seeds = comparisons[0].pairs["fold"].nunique(), comparisons[0].pairs["seed"].nunique()
-    text = [
-        f"On the {corpus}, with {folds} folds and {seeds} seed{'s' if seeds > 1 else ''}, {metric} as primary metric "
-        f"and a margin of {100 * rope:g} points:"
-    ]
+    design = f"{folds} folds and {seeds} seed{'s' if seeds > 1 else ''}"
+    text = [f"On the {corpus}, with {design}, {metric} as primary metric and a margin of {100 * rope:g} points:"]
     text += [c.sentence() for c in comparisons]
     modalities = {c.first.split("_")[1] for c in comparisons if self_and_cross(c)}
     if len(modalities) == n:  # the paper's question, put once for each set of modalities

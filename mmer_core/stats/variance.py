@@ -13,8 +13,6 @@ from mmer_core.errors import MmerError
 from mmer_core.stats.compare import Comparison, results_of
 from mmer_core.stats.methods import Predictions, per_utterance
 
-_TAILS = (0.975, 0.025)
-
 
 def difference_components(comparison: Comparison, level: float = 0.95) -> pd.DataFrame:
     """Variance of the differences of single runs, d_fs = d + fold_f + rest_fs, in squared points.
@@ -45,18 +43,23 @@ def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> p
     Variants are fixed, folds and the rest random. Rows: fold, variant x fold, seed (the rest). Columns: variance, low,
     high (95%, as above), sd. MmerError unless all variants have the same folds and seeds, two or more.
     """
-    y = _cube(frame, variants, metric)  # (V, F, S)
+    tables = [results_of(frame, v).pivot(index="fold", columns="seed", values=metric) for v in variants]
+    first, whole = tables[0], not any(t.isna().any(axis=None) for t in tables)
+    same = all(t.index.equals(first.index) and t.columns.equals(first.columns) for t in tables)
+    if len(tables) < 2 or not (same and whole) or first.shape[1] < 2:
+        raise MmerError("variance components need two variants or more with the same folds and two seeds or more")
+    y = 100 * np.stack([t.to_numpy() for t in tables])  # (V, F, S)
     V, F, S = y.shape
     grand, by_fold, by_variant, cell = y.mean(), y.mean((0, 2)), y.mean((1, 2)), y.mean(2)
     ms_fold = V * S * ((by_fold - grand) ** 2).sum() / (F - 1)
     both = cell - by_variant[:, None] - by_fold[None] + grand
     ms_both = S * (both**2).sum() / ((V - 1) * (F - 1))
     ms_rest = ((y - cell[..., None]) ** 2).sum() / (V * F * (S - 1))
-    f, both_df, rest = F - 1, (V - 1) * (F - 1), V * F * (S - 1)
+    f, both_df, rest, tails = F - 1, (V - 1) * (F - 1), V * F * (S - 1), (0.975, 0.025)
     rows = [
-        ("fold", (ms_fold - ms_both) / (V * S), *_williams_tukey(ms_fold, ms_both, f, both_df, V * S, _TAILS)),
-        ("variant x fold", (ms_both - ms_rest) / S, *_williams_tukey(ms_both, ms_rest, both_df, rest, S, _TAILS)),
-        ("seed", ms_rest, *(rest * ms_rest / stats.chi2.ppf(tail, rest) for tail in _TAILS)),
+        ("fold", (ms_fold - ms_both) / (V * S), *_williams_tukey(ms_fold, ms_both, f, both_df, V * S, tails)),
+        ("variant x fold", (ms_both - ms_rest) / S, *_williams_tukey(ms_both, ms_rest, both_df, rest, S, tails)),
+        ("seed", ms_rest, *(rest * ms_rest / stats.chi2.ppf(tail, rest) for tail in tails)),
     ]
     return _components(rows)
 
@@ -88,15 +91,6 @@ def _components(rows: list[tuple]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
     frame["sd"] = np.sqrt(frame["variance"].where(frame["variance"] >= 0))
     return frame
-
-
-def _cube(frame: pd.DataFrame, variants: list[str], metric: str) -> np.ndarray:
-    tables = [results_of(frame, v).pivot(index="fold", columns="seed", values=metric) for v in variants]
-    first, whole = tables[0], not any(t.isna().any(axis=None) for t in tables)
-    same = all(t.index.equals(first.index) and t.columns.equals(first.columns) for t in tables)
-    if len(tables) < 2 or not (same and whole) or first.shape[1] < 2:
-        raise MmerError("variance components need two variants or more with the same folds and two seeds or more")
-    return 100 * np.stack([t.to_numpy() for t in tables])
 
 
 def _williams_tukey(between: float, within: float, f: int, s: int, S: int, tails: tuple[float, float]) -> list[float]:

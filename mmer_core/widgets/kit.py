@@ -55,10 +55,7 @@ class View:
             picture.show(fig)
 
     def callback(self, react: Callable[[], Shown]) -> Callable[..., None]:
-        """`react` as controls call it, but not again while it sets a control itself; what goes wrong is told, too.
-
-        Out of a callback, an error would go to a log that nobody sees.
-        """
+        """`react` as controls call it, but not again while it sets a control itself; what goes wrong is told, too."""
 
         def call(_: object = None) -> None:
             if self._busy:
@@ -68,7 +65,7 @@ class View:
                 self.show(react())
             except MmerError as error:
                 self.show(Shown(f"<b>This cannot be done.</b> {html.escape(str(error))}"))
-            except Exception:
+            except Exception:  # out of a callback it would go to a log that nobody sees
                 told = html.escape(traceback.format_exc())
                 self.show(Shown(f"<b>This is a fault of mmer.</b> Please report it:<pre>{told}</pre>"))
             finally:
@@ -97,10 +94,6 @@ def table(frame: pd.DataFrame, **formats: str | Callable) -> str:
 def choice(description: str, options: Sequence = (), **more: object) -> W.Dropdown:
     look = dict(style={"description_width": "5em"}, layout=W.Layout(width="19em"))
     return W.Dropdown(options=options, description=description, **look, **more)
-
-
-def buttons(options: Sequence[str]) -> W.ToggleButtons:
-    return W.ToggleButtons(options=options, style={"button_width": "7em"}, layout=W.Layout(width="auto"))
 
 
 def refill(box: W.Dropdown, options: Mapping[str, Any]) -> None:

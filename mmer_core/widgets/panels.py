@@ -1,7 +1,4 @@
-"""The panels: controls, and a pure function `..._shown` from their state to what is shown. They compute nothing.
-
-The numbers come from the study, and the pictures from `figures`.
-"""
+"""The panels: controls, and pure functions `..._shown` of their state. All numbers are the study's own."""
 
 import html
 import threading
@@ -20,7 +17,7 @@ from mmer_core.model import HEADS
 from mmer_core.stats import cautions, side_by_side
 from mmer_core.study import Study
 from mmer_core.variant import Variant
-from mmer_core.widgets.kit import Shown, View, buttons, choice, refill, table
+from mmer_core.widgets.kit import Shown, View, choice, refill, table
 
 
 def corpus_panel(corpus: Corpus) -> W.VBox:
@@ -55,10 +52,7 @@ def corpus_shown(corpus: Corpus) -> Shown:
 
 
 def results_panel(study: Study, attentions: Sequence[str] = ("self",)) -> W.VBox:
-    """Toggle modalities, attention and pooling; see scores, learning curves and confusion matrix of that variant.
-
-    A variant without all of its runs can be trained on the spot, with the study's seeds, folds and protocol.
-    """
+    """Toggle modalities, attention, pooling and preset; see how that variant fares, and train the runs it lacks."""
     controls, train, view = VariantControls(attentions), TrainButton(), View(pictures=2)
 
     def draw() -> Shown:
@@ -87,7 +81,8 @@ class VariantControls:
             for m, name in MODALITIES.items()
         }
         choices = (self.attentions, ("statistical", "none"), ("published", "corrected"))
-        self.attention, self.pooling, self.preset = map(buttons, choices)
+        look = dict(style={"button_width": "7em"}, layout=W.Layout(width="auto"))
+        self.attention, self.pooling, self.preset = (W.ToggleButtons(options=some, **look) for some in choices)
         rows = {"modalities": list(self.toggles.values()), "attention": [self.attention]}
         rows |= {"pooling": [self.pooling], "preset": [self.preset]}
         self.all = [control for row in rows.values() for control in row]
@@ -191,10 +186,9 @@ def attention_panel(study: Study) -> W.VBox:
 def attention_shown(study: Study, variant: str, fold: int, seed: int, row: int, block: str, head: int) -> Shown:
     """What a trained network says of one utterance, and where one of its blocks attends (head -1: mean of heads)."""
     explanation = explain(study.model(variant, fold, seed), study.corpus, row, fold)
-    answer = "right" if explanation.label == explanation.predicted else "wrong"
     predicted, label = html.escape(explanation.predicted), html.escape(explanation.label)
     message = f"The network says <b>{predicted}</b> with probability {explanation.probability.max():.2f}; "
-    message += f"the label is <b>{label}</b>: {answer}."
+    message += f"the label is <b>{label}</b>: {'right' if label == predicted else 'wrong'}."
     title = f"{variant}, fold {fold}, seed {seed}, {explanation.id}\n"
     title += f"{block_name(block)}, {head_name(head)}, {study.corpus.title}"
     return Shown(message, [figures.attention_map(explanation.maps[block], None if head < 0 else head, title)])
