@@ -93,11 +93,8 @@ class AveragedAttention(nn.Module):
     initialisation of torch.nn.MultiheadAttention. Dropout is applied if, and only if, its seed is given.
 
     Args:
-        width: d, a multiple of `heads`.
+        width: d, a multiple of `heads`; MmerError if it is not.
         uniform: every valid key gets the same weight (control arm; the parameters of queries and keys lie idle).
-
-    Raises:
-        MmerError: if the heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.1, uniform: bool = False):

@@ -84,8 +84,7 @@ class FusionModel(nn.Module):
             seeds: of dropout in training mode, one for text and one a block; they are drawn unless given.
             keep_weights: also return every block's attention weights.
 
-        Raises:
-            MmerError: if a modality or the lengths are missing.
+        MmerError if a modality or the lengths are missing.
         """
         given = {"text": text, "video": video, "audio": audio}
         drawn: Sequence[Tensor | None] = [None] * (1 + len(self.variant.blocks))
@@ -152,9 +151,7 @@ def from_published_weights(arrays: Mapping[str, np.ndarray], heads: int = HEADS)
 
     Args:
         arrays: {published name: array}, as in the state dict of the published code, for a time-mixing network.
-
-    Raises:
-        MmerError: if names, shapes or types are not those of a published network.
+            MmerError if names, shapes or types are not those of one.
     """
     kinds = {str(np.asarray(a).dtype) for a in arrays.values()}
     if kinds not in ({"float32"}, {"float64"}):

@@ -7,12 +7,9 @@ from mmer_core.errors import MmerError
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a run is trained; the defaults are the paper's.
+    """The best epoch is the first one with the highest dev accuracy; training stops `stop_patience` epochs after it.
 
-    The best epoch is the first one with the highest dev accuracy; training stops `stop_patience` epochs after it.
-
-    Raises:
-        MmerError: for a value of the wrong type or out of range.
+    MmerError for a value of the wrong type or out of range.
     """
 
     learning_rate: float = 1e-3  # Adam, otherwise as PyTorch has it
@@ -30,9 +27,8 @@ class Protocol:
                 good, want = value in ("float32", "float64"), "'float32' or 'float64'"
             elif field.name in ("learning_rate", "plateau_factor"):
                 good, want = isinstance(value, (int, float)) and 0 < value < 1, "a number between 0 and 1"
-            elif field.name == "max_epochs" and value is None:
-                continue
             else:
-                good, want = type(value) is int and value >= 1, "a whole number from 1 on"
+                endless = field.name == "max_epochs" and value is None
+                good, want = endless or (type(value) is int and value >= 1), "a whole number from 1 on"
             if not good:
                 raise MmerError(f"protocol: {field.name} is {want}; got {value!r}")

@@ -24,10 +24,7 @@ def train_stack(
 ) -> Iterator[tuple[tuple[int, int], Trained]]:
     """Train the runs (fold, seed) of one variant together; each is handed over as soon as it has stopped.
 
-    `Trained.seconds` is a run's share of the time that the stack has taken.
-
-    Raises:
-        FloatingPointError: if a loss is not finite.
+    `Trained.seconds` is a run's share of the stack's time. FloatingPointError if a loss is not finite.
     """
     stack = Stack(corpus, variant, protocol, device)
     states = [RunState(corpus, variant, fold, seed, protocol, device) for fold, seed in runs]

@@ -81,9 +81,8 @@ class RunState:
         if not np.isfinite([train_loss, dev_loss]).all():
             raise FloatingPointError(f"{self.name}: loss not finite in epoch {epoch}")
         best = max((point["dev_accuracy"] for point in self.curve), default=-1.0)
-        self.curve.append(
-            dict(epoch=epoch, train_loss=train_loss, dev_loss=dev_loss, dev_accuracy=accuracy, learning_rate=rate)
-        )
+        losses = dict(train_loss=train_loss, dev_loss=dev_loss)
+        self.curve.append({"epoch": epoch, **losses, "dev_accuracy": accuracy, "learning_rate": rate})
         self.schedule.step(dev_loss)
         self.seconds += seconds
         if accuracy > best:
@@ -198,10 +197,9 @@ class Trainer:
 
 
 def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol) -> Trained:
-    """Train one run on one thread. The same seed gives the same bits on the same type of processor.
+    """Train one run on one thread: the same seed gives the same bits on the same type of processor.
 
-    Raises:
-        FloatingPointError: if a loss is not finite.
+    FloatingPointError if a loss is not finite.
     """
     with one_thread():
         ((_, trained),) = Trainer(corpus).train([RunState(corpus, variant, fold, seed, protocol)])

@@ -39,8 +39,7 @@ class Variant:
         slots: T' of (video, audio) with the time-mixing convolution; None: 25 T / 32 and T / 2, rounded down.
         preset: "published" or "corrected": what the three switches are unless given.
 
-    Raises:
-        MmerError: for combinations without a meaning, such as cross-attention with one modality.
+    MmerError for combinations without a meaning, such as cross-attention with one modality.
     """
 
     modalities: str

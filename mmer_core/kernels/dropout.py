@@ -78,9 +78,6 @@ def dropout(x: Float[Tensor, "B T D"], rate: float, seed: Int[Tensor, ""]) -> Fl
     return x * _Mask.apply(seed, tuple(x.shape), rate, x.dtype)
 
 
-# ------------------------------------------------------------------------------- the random numbers, for both forms
-
-
 def _row(seed, i, k):
     """The 64 bits of a row, as whole numbers with a sign: the masks make shifts of numbers without one."""
     x = seed + ((i << 32) | k) * GOLDEN[0]
@@ -103,10 +100,8 @@ def _draws_in(bits32):
     return draws
 
 
-# ---------------------------------------------------------------------------------------------------- in PyTorch
-
-
 _plain_draws = _draws_in(lambda x: x & 0xFFFFFFFF)
+_compiled_draws, _compiled_row = inlined(_draws_in(np.uint32)), inlined(_row)
 
 
 def plain_mask(seed: Tensor, i: Tensor, rows: int, n: int, rate: float, dtype: torch.dtype) -> Tensor:
@@ -117,12 +112,6 @@ def plain_mask(seed: Tensor, i: Tensor, rows: int, n: int, rate: float, dtype: t
     lower, upper = _plain_draws(j // TILE * HALF + j % HALF, row & 0xFFFFFFFF, (row >> 32) & 0xFFFFFFFF)  # (N, rows, n)
     draw = torch.where(j % TILE < HALF, lower, upper)
     return (draw >= dropped).to(dtype) * factor
-
-
-# ------------------------------------------------------------------------------------------------------ compiled
-
-
-_compiled_row, _compiled_draws = inlined(_row), inlined(_draws_in(np.uint32))
 
 
 @inlined

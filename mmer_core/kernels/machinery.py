@@ -35,8 +35,6 @@ def side_by_side(runs: int, dims: Sequence[int | None], *tensors: Tensor) -> lis
     return [x.flatten(0, 1) for x in every]
 
 
-# ----------------------------------------------------------------------------------------------------------- numba
-
 # Sums may be taken in any order, so that loops become vectors; NaN and infinity keep their sense.
 _OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
 
