@@ -151,9 +151,8 @@ def _protocol(given: dict | Protocol) -> Protocol:
 
 
 _MAY_BE_NONE = ("store", "folds", "margin", "comparisons", "ledger")
-_SETTINGS: dict[
-    str, tuple
-] = {  # what each is, the types in which it may be given, what is kept of it (None: it is wrong)
+# What each is, the types in which it may be given, and what is kept of it (None: it is wrong).
+_SETTINGS: dict[str, tuple] = {
     "corpus": ("a path", (str, Path), os.path.expanduser),
     "store": ("a path", (str, Path), os.path.expanduser),
     "variants": ("a list of variants", Iterable, _variants),

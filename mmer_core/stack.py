@@ -5,6 +5,7 @@ Each run keeps its own weights, order of batches, dropout, optimiser, schedule a
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -44,6 +45,10 @@ class _DeviceBatches(Batches):
         stored, *vectors = self.corpus.stored(name)
         x = self.arrays[stored][torch.from_numpy(rows).to(self.device), :steps]
         return self.arrays[vectors[0]][x.long()] if vectors else x
+
+
+# float32 means float32: without this, a GPU may round the inputs of a convolution to ten bits
+_exact = partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)
 
 
 class Stack(Trainer):
@@ -102,8 +107,3 @@ def _padded(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     longest = max(map(len, parts))
     rows = np.stack([np.concatenate([p, np.repeat(p[:1], longest - len(p))]) for p in parts])
     return rows, np.array([len(p) for p in parts])
-
-
-def _exact():
-    """float32 means float32: without this, a GPU may round the inputs of a convolution to ten bits."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -25,15 +25,15 @@ def _four(x, at, step):
 
 
 @inlined
-def _add(a, b, c, d, p, out):
-    """out [4, TILE] += the matrix of the rows a, b, c, d times p [4, TILE]; both flat."""
+def _add(a, b, c, d, p, gap, out, width):
+    """out [4, width] += the matrix of the rows a, b, c, d times four rows of p, which are `gap` numbers apart."""
     (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3) = a, b, c, d
-    for j in range(TILE):
-        p0, p1, p2, p3 = p[j], p[TILE + j], p[2 * TILE + j], p[3 * TILE + j]
+    for j in range(width):
+        p0, p1, p2, p3 = p[j], p[gap + j], p[2 * gap + j], p[3 * gap + j]
         out[j] += a0 * p0 + a1 * p1 + a2 * p2 + a3 * p3
-        out[TILE + j] += b0 * p0 + b1 * p1 + b2 * p2 + b3 * p3
-        out[2 * TILE + j] += c0 * p0 + c1 * p1 + c2 * p2 + c3 * p3
-        out[3 * TILE + j] += d0 * p0 + d1 * p1 + d2 * p2 + d3 * p3
+        out[width + j] += b0 * p0 + b1 * p1 + b2 * p2 + b3 * p3
+        out[2 * width + j] += c0 * p0 + c1 * p1 + c2 * p2 + c3 * p3
+        out[3 * width + j] += d0 * p0 + d1 * p1 + d2 * p2 + d3 * p3
 
 
 @inlined
@@ -44,7 +44,7 @@ def product(x, e, y, tiles, out):
         o[:] = 0
         for c in range(0, e - 3, 4):
             p = y[(t * e + c) * TILE : (t * e + c + 4) * TILE]
-            _add(_four(x, c, 1), _four(x, e + c, 1), _four(x, 2 * e + c, 1), _four(x, 3 * e + c, 1), p, o)
+            _add(_four(x, c, 1), _four(x, e + c, 1), _four(x, 2 * e + c, 1), _four(x, 3 * e + c, 1), p, TILE, o, TILE)
         for c in range(e - e % 4, e):
             p = tile(y, t * e + c)
             for r in range(ROWS):
@@ -60,7 +60,7 @@ def add_transposed_product(x, e, s, tiles, out):
         p = s[t * BLOCK : (t + 1) * BLOCK]
         for c in range(0, e - 3, 4):
             o = out[(t * e + c) * TILE : (t * e + c + 4) * TILE]
-            _add(_four(x, c, e), _four(x, c + 1, e), _four(x, c + 2, e), _four(x, c + 3, e), p, o)
+            _add(_four(x, c, e), _four(x, c + 1, e), _four(x, c + 2, e), _four(x, c + 3, e), p, TILE, o, TILE)
         for c in range(e - e % 4, e):
             o = tile(out, t * e + c)
             a0, a1, a2, a3 = _four(x, c, e)
@@ -75,13 +75,6 @@ def narrow_product(s, n, y, blocks, out):
         o = out[w * ROWS * NARROW : (w + 1) * ROWS * NARROW]
         o[:] = 0
         for k in range(0, n, 4):
-            x = s[k // TILE * BLOCK + k % TILE :]
-            (a0, a1, a2, a3), (b0, b1, b2, b3) = _four(x, 0, 1), _four(x, TILE, 1)
-            (c0, c1, c2, c3), (d0, d1, d2, d3) = _four(x, 2 * TILE, 1), _four(x, 3 * TILE, 1)
-            p, step = y[(k * blocks + w) * NARROW :], blocks * NARROW
-            p0, p1, p2, p3 = p[:NARROW], p[step : step + NARROW], p[2 * step :], p[3 * step :]
-            for j in range(NARROW):
-                o[j] += a0 * p0[j] + a1 * p1[j] + a2 * p2[j] + a3 * p3[j]
-                o[NARROW + j] += b0 * p0[j] + b1 * p1[j] + b2 * p2[j] + b3 * p3[j]
-                o[2 * NARROW + j] += c0 * p0[j] + c1 * p1[j] + c2 * p2[j] + c3 * p3[j]
-                o[3 * NARROW + j] += d0 * p0[j] + d1 * p1[j] + d2 * p2[j] + d3 * p3[j]
+            x, p = s[k // TILE * BLOCK + k % TILE :], y[(k * blocks + w) * NARROW :]
+            rows = _four(x, 0, 1), _four(x, TILE, 1), _four(x, 2 * TILE, 1), _four(x, 3 * TILE, 1)
+            _add(rows[0], rows[1], rows[2], rows[3], p, blocks * NARROW, o, NARROW)
