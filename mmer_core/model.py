@@ -124,13 +124,11 @@ class FusionModel(nn.Module):
         embedding = self.concat_linear(summary)  # (B, 60)
         return Output(self.classifier(embedding), embedding, column_mean, weights)
 
-    def _encode(
-        self, name: str, x: Tensor, length: Tensor | None, text_seed: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _encode(self, name: str, x: Tensor, length: Tensor | None, seed: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """[B, T, D] -> encoder states [B, T', d], and how many of them are valid (None: all)."""
         if name == "text":
-            if text_seed is not None:
-                x = dropout(x, TEXT_DROPOUT, text_seed)
+            if seed is not None:
+                x = dropout(x, TEXT_DROPOUT, seed)
         elif self.variant.convolution == "temporal":
             x, length = getattr(self, f"{name}_conv")(x, length)  # (B, ceil(T/2), d)
         else:

@@ -84,9 +84,7 @@ class Stack(Trainer):
             batches = [self._logits(states, weights, padded[:, s : s + self.size], None) for s in starts]
         return [x[:n].cpu().numpy() for x, n in zip(torch.cat(batches, 1), count, strict=True)]
 
-    def _logits(
-        self, states: Sequence[RunState], weights: dict[str, Tensor], rows: np.ndarray, seeds: Tensor | None
-    ) -> Tensor:
+    def _logits(self, states: Sequence[RunState], weights: dict, rows: np.ndarray, seeds: Tensor | None) -> Tensor:
         """[R, B, C]: every run's network on rows [R, B] of its own; the first one's is the template."""
         batch = self.batches(rows, [state.fold for state in states])
 

@@ -120,18 +120,12 @@ def plain_mean_weights_gradient(q, k, heads, n_query, n_key, seeds, rate, lse, g
 
 # ------------------------------------------------------------------------------------------------------ compiled
 #
-# One head of one utterance at a time, ROWS queries at a time against all keys. Buffers, which stay in the cache; they
-# are flat, shapes say how numbers lie. e: width of a head. A tile holds TILE keys, 0 behind the last one.
+# One head of one utterance at a time, ROWS queries at a time against all keys. What is needed lies in buffers that stay
+# in the cache; they are flat, shapes say how numbers lie. e: width of a head. Besides those described below:
 #
-#     queries         [ROWS, e]               q of these queries; zero behind the last one
-#     keys            [tiles, e, TILE]        k, transposed
-#     key_rows        [K + 3, blocks, NARROW] k, each key followed by zeros up to full blocks; and three rows of zeros
-#     scores          [tiles, ROWS, TILE]     S of these queries, then P, or dS
-#     weighted        [tiles, TILE]           P M g of one query
-#     total           [tiles, TILE]           the sum of A over queries
-#     g               [tiles, TILE]           dL/dabar / n
-#     keys_gradient   [tiles, e, TILE]        dk, transposed
-#     query_gradient  [blocks, ROWS, NARROW]  dq of these queries
+#     scores    [tiles, ROWS, TILE]  S of these queries, then P, or dS; a tile holds TILE keys
+#     weighted  [tiles, TILE]        P M g of one query
+#     total, g  [tiles, TILE]        the sum of A over queries; dL/dabar / n
 
 
 @inlined

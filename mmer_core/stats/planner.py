@@ -10,9 +10,7 @@ from mmer_core.stats.compare import VERDICTS, Comparison
 DRAWS = 20_000  # simulated studies for each chance
 
 
-def verdict_chances(
-    d: float, t: float, s: float, folds: int, seeds: int, overlap: float, margin: float
-) -> dict[str, float]:
+def verdict_chances(d: float, t: float, s: float, folds: int, seeds: int, overlap: float, margin: float) -> dict:
     """Chance of each verdict if the true difference is d; all in points (see `calibration.Truth`), r = 0.
 
     The mean of the folds is normal and their variance a chi-square, so two random numbers make a study.
