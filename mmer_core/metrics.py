@@ -4,6 +4,8 @@ What the paper prints as "WA" is the balanced accuracy, and its "UWA" is the pla
 letters the other way round. Here only the field's names are used; `PUBLISHED_NAMES` shows the others beside them.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score
@@ -16,32 +18,15 @@ PUBLISHED_NAMES = {  # ours: (the paper's, AMH's)
 }
 METRICS = tuple(PUBLISHED_NAMES)
 SOURCE = "Rajan, Brutti, Cavallaro, ICASSP 2022, slides: Results (1/2) and (2/2)"
-_PUBLISHED = {  # variant: balanced accuracy, its std, accuracy, its std; per cent, IEMOCAP, 7 classes
-    "self_a": (36.5, None, 45.2, None),
-    "self_v": (45.4, None, 51.3, None),
-    "self_t": (47.4, None, 53.5, None),
-    "self_va": (48.3, None, 56.7, None),
-    "self_ta": (51.8, None, 57.4, None),
-    "self_tv": (56.3, None, 61.4, None),
-    "cross_va": (48.1, None, 56.6, None),
-    "cross_ta": (50.1, None, 56.2, None),
-    "cross_tv": (56.7, None, 61.7, None),
-    "self_tva": (58.7, 2.2, 64.2, 1.9),
-    "cross_tva": (57.8, 2.4, 63.6, 1.2),
-    "self_tva_nosp": (58.4, 2.1, 63.8, 1.9),
-    "cross_tva_nosp": (57.0, 2.1, 63.4, 1.5),
-    "both_tva": (58.5, 2.8, 64.2, 2.0),
-}
 
 
 def published_results() -> pd.DataFrame:
-    """The study's own results on IEMOCAP under the field's names, in [0, 1].
+    """The study's own results on IEMOCAP (7 classes) under the field's names, in [0, 1].
 
     Columns: variant, balanced_accuracy, balanced_accuracy_std, accuracy, accuracy_std. Source: `SOURCE`.
     """
-    columns = ["balanced_accuracy", "balanced_accuracy_std", "accuracy", "accuracy_std"]
-    frame = pd.DataFrame.from_dict(_PUBLISHED, orient="index", columns=columns, dtype=float) / 100
-    return frame.rename_axis("variant").reset_index()
+    per_cent = pd.read_csv(Path(__file__).with_name("published.csv"), index_col="variant")
+    return per_cent.div(100).reset_index()
 
 
 def scores(label: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float]:

@@ -98,11 +98,11 @@ class Study(Reader):
         both an executor and a device are given, FloatingPointError if a loss is not finite.
 
         Args:
-            executor: anything with .submit(function, *arguments) -> future; by default one process per core with one
-                thread each. Workers must see the folders of the store and the ledger.
+            executor: anything with .submit(function, *arguments) -> future, whose workers see the folders of store and
+                ledger; by default one process per core with one thread each.
             progress: show runs done, the last scores and the time left.
-            device: train in this process instead, all missing runs of a variant at once: "cuda" for a GPU. (Tested on
-                the CPU, where it equals single runs in float64; on a GPU it was not measured yet.)
+            device: train in this process, all missing runs of a variant at once: "cuda" for a GPU. (Tested on the CPU,
+                where it equals single runs in float64; on a GPU it was not measured yet.)
         """
         if executor is not None and device is not None:
             raise MmerError("runs are trained by an executor or a device; got both")

@@ -15,8 +15,7 @@ def open_corpus(path: str | Path, store: str | Path | None = None) -> Corpus:
     Args:
         path: a store, or a folder with fold01, fold02, .. in the AMH layout, of any sizes.
         store: where the store of a fold tree is, or is to be, made; data/<name of the folder> by default, with ".store"
-            behind if the tree is there itself. A store that was made from the same tree before is opened as it is;
-            delete it to import again.
+            behind if the tree is there itself. One made from this tree before is opened; delete it to import again.
 
     CorpusError names the file, what was expected and what was found. No half-written store is left.
     """
