@@ -60,7 +60,9 @@ def contents(study: Study) -> dict[str, Callable[[], Item]]:
     items["report"] = lambda: stats.prose(study.comparisons(), title)
     for pair in study.declaration.pairs:
         if set(pair) <= set(trained):
-            items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
+            items["paired_{}_{}".format(*pair)] = partial(
+                lambda pair: figures.paired(study.comparisons([pair])[0], title), pair
+            )
     if len(trained) > 1 and not study.missing():  # simulated studies are as balanced as this one has to be
         items["calibration"] = lambda: _calibration(study)
     return items
@@ -113,10 +115,6 @@ def _attention(study: Study, variant: str) -> Figure:
     block = next(iter(explanation.maps.values()))
     where = f"{variant}, fold {fold}, seed {seed}, {explanation.id}: {explanation.label}"
     return figures.attention_map(block, None, f"{where}\nblock {block.block}, mean of heads, {corpus.title}")
-
-
-def _paired(study: Study, pair: tuple[str, str]) -> Figure:
-    return figures.paired(study.comparisons([pair])[0], study.corpus.title)
 
 
 def _calibration(study: Study) -> Figure:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.random import PCG64, Generator
 from scipy.linalg import hadamard
 
@@ -61,22 +62,9 @@ AUDIO_OFFSET = np.linspace(-32, 8, 16)
 FLIPS = 3  # signs by which the vector of a word differs from its pattern: synonyms are alike, and equally loud
 GROUPS, DECOYS = 3, 4  # rows (or columns) of the table, and decoy patterns, in each modality
 
-WORDS = {  # in the order of the patterns: own cues, cues of the groups, decoys
-    "frustrated": "ridiculous annoying useless pointless",
-    "surprise": "wow unbelievable suddenly imagine",
-    "row 0": "nice good love smile",
-    "row 1": "quiet alone slow gone",
-    "row 2": "wrong stop never enough",
-    "decoy 0": "table kitchen window street",
-    "decoy 1": "thursday morning october tonight",
-    "decoy 2": "airport ticket suitcase train",
-    "decoy 3": "doctor letter lawyer office",
-}
-FILLER_WORDS = (
-    "i you the a to it and that of in is we he she they me my your this so what do was have not be on for with just "
-    "know like think well go get right about at there then when how up out if can had as all one some were"
-)
-UNKNOWN_WORDS = "uh um hm joey boise"  # fillers without a vector, as noises and names are in real embeddings
+# In the order of the patterns: own cues, cues of the groups, decoys; then fillers, and fillers without a vector.
+WORDS: dict[str, str] = pd.read_csv(Path(__file__).with_name("vocabulary.csv"), index_col="group")["words"].to_dict()
+FILLER_WORDS, UNKNOWN_WORDS = WORDS.pop("filler"), WORDS.pop("unknown")
 
 
 def make_demo_corpus(path: str | Path, utterances: int = 700, seed: int = 0, conjunction: float = 0.5) -> Corpus:

@@ -7,10 +7,7 @@ from mmer_core.errors import MmerError
 
 @dataclass(frozen=True)
 class Protocol:
-    """The best epoch is the first one with the highest dev accuracy; training stops `stop_patience` epochs after it.
-
-    MmerError for a value of the wrong type or out of range.
-    """
+    """The best epoch is the first one with the highest dev accuracy; training stops `stop_patience` epochs after it."""
 
     learning_rate: float = 1e-3  # Adam, otherwise as PyTorch has it
     batch_size: int = 32  # shuffled, the last short batch is kept

@@ -114,7 +114,7 @@ class RunState:
 
 
 class Batches:
-    """Utterances of a corpus as the arguments of a network; R runs at once, each with rows of its own.
+    """Utterances as the arguments of a network, for R runs at once, each with rows of its own.
 
     With masks, time is cut to the longest utterance of the batch: that is exact then, and faster.
     """
@@ -145,10 +145,7 @@ class Batches:
 
 
 class Trainer:
-    """Trains runs of one variant and protocol to their end: here one run, its network as it is.
-
-    `stack.Stack` takes a step with many runs at once, and scores them at once; all else is the same.
-    """
+    """Trains runs of one variant and protocol: here one, its network as it is; `stack.Stack` trains many at once."""
 
     def __init__(self, corpus: Corpus):
         self.corpus = corpus
@@ -197,9 +194,9 @@ class Trainer:
 
 
 def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol) -> Trained:
-    """Train one run on one thread: the same seed gives the same bits on the same type of processor.
+    """Train one run on one thread; FloatingPointError if a loss is not finite.
 
-    FloatingPointError if a loss is not finite.
+    The same seed gives the same bits on the same type of processor.
     """
     with one_thread():
         ((_, trained),) = Trainer(corpus).train([RunState(corpus, variant, fold, seed, protocol)])

@@ -77,9 +77,6 @@ class ColumnMean(torch.autograd.Function):
         return (abar.unflatten(0, (info.batch_size, -1)), lse), (0, None)
 
 
-# ---------------------------------------------------------------------------------------------------- in PyTorch
-
-
 def _blocks(q: Tensor, k: Tensor, heads: int, n_query: Tensor, n_key: Tensor, seeds: Tensor, rate: float):
     """Some utterances at a time: slice, their q and k by head, S, M, and 1/n for valid queries."""
     (B, Q, d), K = q.shape, k.shape[1]

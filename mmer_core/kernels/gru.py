@@ -85,9 +85,6 @@ def _in_tiles(x: Tensor) -> Tensor:
     return F.pad(x, (0, -x.shape[-1] % TILE)).unflatten(-1, (-1, TILE))
 
 
-# ---------------------------------------------------------------------------------------------------- in PyTorch
-
-
 def _by_direction(x: Tensor, groups: int) -> Tensor:
     """[B, T, S, n] -> [T, groups S, B / groups, n] with time as each direction runs."""
     x = x.unflatten(0, (groups, -1)).permute(2, 0, 3, 1, 4)  # (T, G, S, b, n)
