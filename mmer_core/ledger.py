@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import tempfile
+import zipfile
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -71,9 +72,9 @@ class Record:
         """ids [N], label [N], logits [N, C] of the part "dev" or "test", in the order of the fold."""
         file = self.folder / "predictions.npz"
         try:
-            with np.load(file, allow_pickle=False) as z:
+            with open(file, "rb") as f, np.load(f, allow_pickle=False) as z:
                 return {what: z[f"{part}_{what}"] for what in ("ids", "label", "logits")}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise CorpusError(file, f"predictions of the {part} part", str(error)) from None
 
     def weights(self) -> dict[str, np.ndarray]:

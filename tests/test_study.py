@@ -1,6 +1,7 @@
 """Study, ledger and declaration: what is missing is trained, what is there stays, and wrong settings fail at once."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +241,15 @@ def test_a_damaged_record_is_named(study, tmp_path, demo, damage):
         copy.model("self_t", 1, 1)
     with pytest.raises(mc.CorpusError, match=r"predictions\.npz"):
         copy.record("self_t", 1, 1).predictions()
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
+def test_predictions_that_were_cut_off_are_named(study, tmp_path, share):
+    folder = shutil.copytree(study.record("self_t", 1, 1).folder, tmp_path / "run")
+    whole = (folder / "predictions.npz").read_bytes()
+    (folder / "predictions.npz").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(mc.CorpusError, match=r"predictions\.npz"):
+        ledger_module.Record(folder).predictions()
 
 
 def test_curves_status_confusion_and_selection(study):
