@@ -1,4 +1,4 @@
-"""How a run is trained: the protocol of the paper (section 3, "Experimental setup"), with its numbers as defaults."""
+"""How a run is trained: the protocol of the paper and its published code, with their numbers as defaults."""
 
 from dataclasses import dataclass, fields
 
@@ -7,7 +7,9 @@ from mmer_core.errors import MmerError
 
 @dataclass(frozen=True)
 class Protocol:
-    """The best epoch is the first one with the highest dev accuracy; training stops `stop_patience` epochs after it."""
+    """The best epoch is the first one with the highest dev accuracy; training stops `stop_patience` epochs after it.
+
+    MmerError for a value of the wrong type or out of range."""
 
     learning_rate: float = 1e-3  # Adam, otherwise as PyTorch has it
     batch_size: int = 32  # shuffled, the last short batch is kept
