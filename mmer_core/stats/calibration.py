@@ -13,9 +13,10 @@ import pandas as pd
 from scipy import stats
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.compare import Comparison, compare, results_of
+from mmer_core.stats.compare import Comparison, of_sides
 from mmer_core.stats.methods import THE_VERDICT, smallest_p
-from mmer_core.stats.variance import difference_components
+from mmer_core.stats.table import as_text, read, sides, tested_share
+from mmer_core.stats.variance import difference_components, has_one_seed
 
 RESAMPLES = 400  # of the bootstrap; a study's own has 2000, but here there are thousands of studies
 
@@ -104,7 +105,7 @@ def calibration_table(
     "false positives" (different, truth 0), "coverage" (of the 95% interval, truth 0), "power" (different, truth =
     margin), "right equivalence" (truth 0), "false equivalence" (truth = margin).
     """
-    F, S = comparison.pairs["fold"].nunique(), comparison.pairs["seed"].nunique()
+    F, S = len(comparison.folds), max(1, round(comparison.seeds_a_fold))
     margin, overlap, parts = 100 * comparison.rope, comparison.overlap, []
     for label, (t, s) in variance_levels(comparison).items():
         for r in correlations:
@@ -121,7 +122,7 @@ def variance_levels(comparison: Comparison) -> dict[str, tuple[float, float]]:
 
     With one seed the two cannot be told apart: all variance then counts as between folds.
     """
-    if comparison.pairs["seed"].nunique() == 1:
+    if has_one_seed(comparison):
         d = 100 * comparison.folds["difference"]
         high = (len(d) - 1) * d.var() / stats.chi2.ppf(0.1, len(d) - 1)
         return {"as estimated": (float(d.std()), 0.0), "upper 80% limit": (float(np.sqrt(high)), 0.0)}
@@ -137,15 +138,16 @@ def same_against_same(frame: pd.DataFrame, variant: str, metric: str, rope: floa
     A difference here means that seeds or pipeline are at fault. It says nothing of how the verdict fares with folds,
     since both sides have the very same ones: `twins` does. MmerError with fewer than two seeds.
     """
-    mine = results_of(frame, variant)
+    table = read(frame)
+    (mine,) = sides(table, [variant], metric)
     seeds = sorted(mine["seed"].unique())
     half = len(seeds) // 2
     if not half:
         raise MmerError(f"{variant} has one seed; two are needed to set it against itself")
-    first, second = (f"{variant} (seeds {part[0]}..{part[-1]})" for part in (seeds[:half], seeds[half : 2 * half]))
+    names = [f"{as_text(variant)} (seeds {part[0]}..{part[-1]})" for part in (seeds[:half], seeds[half : 2 * half])]
     rank = mine["seed"].map(seeds.index)  # the n-th seed of one half is paired with the n-th of the other
-    halves = mine.assign(variant=np.where(rank < half, first, second), seed=rank % half)
-    return compare(halves[rank < 2 * half], first, second, metric, rope=rope)
+    first, second = (mine[rank // half == n].assign(seed=rank % half) for n in (0, 1))
+    return of_sides(first, second, (names[0], names[1]), metric, rope, tested_share(table, [variant]))
 
 
 def twins(corpora: int = 300) -> pd.DataFrame:

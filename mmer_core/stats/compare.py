@@ -6,6 +6,7 @@ is raised for the overlap (Nadeau and Bengio, "Inference for the generalization 
 """
 
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from mmer_core.errors import MmerError
+from mmer_core.stats.table import as_text, read, sides, tested_share
 
 VERDICTS = ("different", "equivalent", "negligible", "undecided")
 
@@ -38,7 +40,7 @@ class Difference:
     exploratory: str = field(default="", kw_only=True)  # why this was not declared before the runs; empty if it was
 
     def __post_init__(self) -> None:
-        if not self.rope > 0:
+        if isinstance(self.rope, bool) or not (isinstance(self.rope, Real) and 0 < self.rope < np.inf):
             raise MmerError(f"rope is the smallest difference that matters, above 0; got {self.rope!r}")
 
     def interval(self, level: float) -> Interval:
@@ -106,6 +108,31 @@ class Comparison(Difference):
     pairs: pd.DataFrame  # fold, seed, first, second, difference: every seed that both variants have
     folds: pd.DataFrame  # fold, first, second, difference: means over seeds
     overlap: float  # n_test / n_train, the correction for overlapping train parts
+    runs: pd.DataFrame  # side ("first", "second"), fold, seed, score: all runs, whether or not they have a partner
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """How many seeds the first and the second variant have."""
+        first, second = (self.runs.loc[self.runs["side"] == side, "seed"].nunique() for side in ("first", "second"))
+        return first, second
+
+    @property
+    def seeds_a_fold(self) -> float:
+        """Runs of one variant in a fold: the harmonic mean over variants and folds, which is what variances ask for."""
+        return float(1 / (1 / self.runs.groupby(["side", "fold"]).size()).mean())
+
+    @property
+    def design(self) -> str:
+        """So many folds and seeds, in words."""
+        (first, second), F = self.seeds, len(self.folds)
+        if first != second:
+            return f"{F} folds, {first} seeds of {self.first} and {second} of {self.second}"
+        return f"{F} folds and {first} seed{'s' if first > 1 else ''}"
+
+    @property
+    def paired(self) -> bool:
+        """Whether every run has a partner of the same fold and seed."""
+        return 2 * len(self.pairs) == len(self.runs)
 
 
 def compare(
@@ -124,30 +151,45 @@ def compare(
     without a partner, fewer than three folds, repeated runs, NaN, or a margin that is none.
 
     Args:
-        frame: columns variant, fold, seed and `metric`; n_train and n_test if known. Or a CSV file of that form.
+        frame: columns variant, fold, seed and `metric` (in [0, 1]); n_train and n_test if known. Or a CSV file of that
+            form. Variants that are not compared may hold anything. Ids may be numbers or text.
         first, second: names of variants in it; the difference is second minus first.
         rope: the margin, in the units of the metric: the smallest difference that matters. It has no default.
         exploratory: why this comparison, metric or margin was not declared before the runs, if so.
     """
-    if isinstance(frame, (str, Path)):
-        frame = pd.read_csv(frame)
-    a, b = _sides(frame, first, second, metric)
-    means = [side.groupby("fold")[metric].mean() for side in (a, b)]
+    if isinstance(rope, Real) and rope >= 1:
+        raise MmerError(f"rope is in the units of the scores, which are in [0, 1] (2 points are 0.02); got {rope!r}")
+    table, first, second = read(frame), as_text(first), as_text(second)
+    if first == second:
+        raise MmerError(f"{first!r} cannot be compared with itself")
+    a, b = sides(table, (first, second), metric)
+    return of_sides(a, b, (first, second), metric, rope, tested_share(table, (first, second)), exploratory)
+
+
+def of_sides(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    names: tuple[str, str],
+    metric: str,
+    rope: float,
+    tested: tuple[float | None, bool],
+    exploratory: str = "",
+) -> Comparison:
+    """`compare` from checked runs of both variants (`table.sides`) and what is known of n_test / n_train."""
+    first, second = names
+    if alone := set(a["fold"]) ^ set(b["fold"]):
+        raise MmerError(f"folds {sorted(alone)} have results of only one of {first}, {second}")
+    means = [side.groupby("fold")["score"].mean() for side in (a, b)]
     folds = pd.DataFrame({"first": means[0], "second": means[1]}).reset_index()
     folds["difference"] = folds["second"] - folds["first"]
     d, F = folds["difference"].to_numpy(), len(folds)
     if F < 3:
-        raise MmerError(f"a verdict needs three folds or more; there are {F}")
-    pairs = a[["fold", "seed", metric]].merge(b[["fold", "seed", metric]], on=["fold", "seed"])
-    pairs.columns = ["fold", "seed", "first", "second"]
+        raise MmerError(f"a verdict needs three folds or more; there are {F} (see stats.on_one_split)")
+    pairs = a.merge(b, on=["fold", "seed"]).set_axis(["fold", "seed", "first", "second"], axis=1)
     pairs["difference"] = pairs["second"] - pairs["first"]
+    runs = pd.concat({"first": a, "second": b}, names=["side", None]).reset_index("side").reset_index(drop=True)
 
-    notes = []
-    if {"n_train", "n_test"} <= set(frame.columns):
-        overlap = float((a["n_test"] / a["n_train"]).mean())
-    else:
-        overlap = 1 / (F - 1)
-        notes.append(f"n_test / n_train is not known and taken as 1 / (folds - 1) = {overlap:.3f}.")
+    overlap, notes = _overlap(tested, F)
     if len(pairs) < max(len(a), len(b)):
         notes.append("The variants do not have the same seeds; fold means are over each one's own.")
     counts = pd.concat([side.groupby("fold").size() for side in (a, b)])
@@ -160,29 +202,15 @@ def compare(
         notes.append("The difference is the same in all folds, so its interval is a point.")
     se = float(np.sqrt(variance * (1 / F + overlap)))
     estimate = (first, second, metric, rope, float(d.mean()), se, F - 1)
-    return Comparison(*estimate, pairs, folds, overlap, notes=notes, exploratory=exploratory)
+    return Comparison(*estimate, pairs, folds, overlap, runs, notes=notes, exploratory=exploratory)
 
 
-def results_of(frame: pd.DataFrame, variant: str) -> pd.DataFrame:
-    """The rows of one variant; MmerError if there are none."""
-    mine = frame[frame["variant"] == variant]
-    if mine.empty:
-        raise MmerError(f"no results of {variant!r}; there are {sorted(map(str, frame['variant'].unique()))}")
-    return mine
-
-
-def _sides(frame: pd.DataFrame, first: str, second: str, metric: str) -> list[pd.DataFrame]:
-    """The results of both variants, checked."""
-    if missing := {"variant", "fold", "seed", metric} - set(frame.columns):
-        raise MmerError(f"the frame lacks the columns {sorted(missing)}; it has {list(frame.columns)}")
-    if first == second:
-        raise MmerError(f"{first!r} cannot be compared with itself")
-    sides = [results_of(frame, name) for name in (first, second)]
-    for name, side in zip((first, second), sides, strict=True):
-        if not np.isfinite(pd.to_numeric(side[metric], errors="coerce").to_numpy(float)).all():
-            raise MmerError(f"{metric} of {name} has missing values, or some that are no numbers")
-        if side.duplicated(["fold", "seed"]).any():
-            raise MmerError(f"{name} has several results for one fold and seed; choose one study's results")
-    if alone := set(sides[0]["fold"]) ^ set(sides[1]["fold"]):
-        raise MmerError(f"folds {sorted(alone)} have results of only one of {first}, {second}")
-    return sides
+def _overlap(tested: tuple[float | None, bool], folds: int) -> tuple[float, list[str]]:
+    """n_test / n_train, and a note where it is not wholly known."""
+    share, whole = tested
+    if share is None:
+        share = 1 / (folds - 1)
+        return share, [f"n_test / n_train is not known and taken as 1 / (folds - 1) = {share:.3f}."]
+    return share, [] if whole else [
+        "n_test / n_train is not known of every run; it is the mean of those that state it."
+    ]

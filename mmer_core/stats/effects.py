@@ -3,27 +3,27 @@
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
-from mmer_core.stats.compare import Comparison, compare, results_of
+from mmer_core.stats.compare import Comparison, compare
+from mmer_core.stats.table import read, results_of
 
 
 def effect_sizes(comparison: Comparison) -> pd.DataFrame:
     """Three sizes of one difference, a row each: size, value, meaning.
 
-    In points; in standard deviations of one run (the scatter of both variants' runs around their own means, pooled);
-    and as the probability that a run of the second beats a run of the first in the same fold (ties count half).
+    In points; in standard deviations of one run (the scatter of both variants' runs around their own means, pooled),
+    left out if runs do not scatter; and as the probability that a run of the second beats a run of the first in the
+    same fold (ties count half).
     """
     c = comparison
-    scatter = np.sqrt((c.pairs["first"].var(ddof=1) + c.pairs["second"].var(ddof=1)) / 2)
-    gaps = [np.subtract.outer(*mine[["second", "first"]].to_numpy().T) for _, mine in c.pairs.groupby("fold")]
+    scatter = np.sqrt(c.runs.groupby("side")["score"].var(ddof=1).mean())
+    scores = c.runs.groupby(["fold", "side"])["score"].apply(np.array).unstack("side")
+    gaps = [np.subtract.outer(second, first) for first, second in scores[["first", "second"]].to_numpy()]
     wins = [((gap > 0) + 0.5 * (gap == 0)).mean() for gap in gaps]
-    in_scatter = c.difference / scatter if scatter > 0 else float("nan")
-    rows = [
-        ("points", 100 * c.difference, "second minus first, in per cent of the score"),
-        ("SDs of one run", in_scatter, "beside the scatter of single runs"),
-        ("P(second beats first)", float(np.mean(wins)), "one run of each in the same fold; 0.5 is a coin"),
-    ]
+    rows = [("points", 100 * c.difference, "second minus first, in per cent of the score")]
+    if scatter > 1e-12:
+        rows.append(("SDs of one run", c.difference / scatter, "beside the scatter of single runs"))
+    rows.append(("P(second beats first)", float(np.mean(wins)), "one run of each in the same fold; 0.5 is a coin"))
     return pd.DataFrame(rows, columns=["size", "value", "meaning"])
 
 
@@ -34,9 +34,10 @@ def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd
     Columns: class, first, second (mean recalls), difference, low, high (95%, not corrected), p, "p (Holm)", verdict.
     All are secondary. A class that some test part lacks has no recall there: it is left out, with NaN in its row.
     """
-    both = pd.concat([results_of(recalls, variant) for variant in (first, second)])
-    rows = []
-    for name, mine in both.groupby("class", sort=False):
+    table = read(recalls)
+    both = pd.concat([results_of(table, variant, "class", "recall", "fold", "seed") for variant in (first, second)])
+    rows: list[list] = []
+    for name, mine in both.groupby("class", sort=False, observed=True):
         if mine["recall"].isna().any():
             rows.append([name] + 7 * [float("nan")])
             continue
@@ -50,9 +51,10 @@ def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd
 
 def holm(p: pd.Series) -> np.ndarray:
     """Holm's adjusted p values; NaN stays NaN and does not count."""
-    adjusted, known = np.full(len(p), np.nan), p.notna().to_numpy()
-    if known.any():
-        adjusted[known] = multipletests(p[known].to_numpy(float), method="holm")[1]
+    adjusted, known = np.full(len(p), np.nan), np.flatnonzero(p.notna())
+    order = known[np.argsort(p.to_numpy(float)[known], kind="stable")]
+    raised = p.to_numpy(float)[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1)
     return adjusted
 
 

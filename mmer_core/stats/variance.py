@@ -5,50 +5,90 @@ estimates are differences of mean squares, so a component may come out negative:
 shown as it is.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.compare import Comparison, results_of
+from mmer_core.stats.compare import Comparison, Interval
 from mmer_core.stats.methods import Predictions, per_utterance
+from mmer_core.stats.table import read, sides
 
 
 def difference_components(comparison: Comparison, level: float = 0.95) -> pd.DataFrame:
     """Variance of the differences of single runs, d_fs = d + fold_f + rest_fs, in squared points.
 
     Rows: "between folds" and "within folds" (seeds of both variants). Columns: variance, low, high (of the interval
-    with that level), sd (of the estimate; NaN where it is negative). The interval within folds is exact (chi-square);
-    the one between folds is that of Williams and Tukey, which holds the truth at least as often as it says.
-    MmerError with fewer than two seeds in a fold, or other seeds in one fold than in another.
+    with that level), sd (of the estimate; NaN where it is negative). In a balanced design the interval within folds is
+    exact (chi-square); the one between folds is that of Williams and Tukey, which holds the truth at least as often as
+    it says. MmerError with fewer than two seeds in every fold.
     """
-    table = comparison.pairs.pivot(index="fold", columns="seed", values="difference")
-    if table.isna().any(axis=None) or table.shape[1] < 2:
-        raise MmerError("variance components need the same seeds, two or more, in every fold")
-    d = 100 * table.to_numpy()  # (F, S)
-    F, S = d.shape
-    between = float(S * d.mean(1).var(ddof=1))  # mean squares
-    within = float(((d - d.mean(1, keepdims=True)) ** 2).sum() / (F * (S - 1)))
-    f, s, tails = F - 1, F * (S - 1), ((1 + level) / 2, (1 - level) / 2)
+    S, (noise, s) = comparison.seeds_a_fold, seed_noise(comparison)
+    between = float(S * (100 * comparison.folds["difference"]).var())  # mean squares
+    within, f, tails = S * noise, len(comparison.folds) - 1, ((1 + level) / 2, (1 - level) / 2)
     rows = [
         ("between folds", (between - within) / S, *_williams_tukey(between, within, f, s, S, tails)),
-        ("within folds (seeds)", within, *(s * within / stats.chi2.ppf(tail, s) for tail in tails)),
+        ("within folds (seeds)", within, *(s * within / float(stats.chi2.ppf(tail, s)) for tail in tails)),
     ]
     return _components(rows)
 
 
-def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> pd.DataFrame:
+def seed_noise(comparison: Comparison) -> tuple[float, float]:
+    """What the chance of training adds to the variance of a fold's mean difference, in squared points; and its df.
+
+    From the differences of runs with the same seed, where all have a partner; else from the scatter of each variant's
+    runs in its folds, as if seeds had nothing in common (Satterthwaite's degrees of freedom). MmerError with one seed.
+    """
+    if comparison.paired:
+        samples = [comparison.pairs.groupby("fold")["difference"]]
+    else:
+        samples = [mine.groupby("fold")["score"] for _, mine in comparison.runs.groupby("side")]
+    parts = []  # variance, degrees of freedom
+    for folds in samples:
+        n, squares = folds.size(), (folds.var(ddof=1) * (folds.size() - 1)).sum()  # a fold with one seed adds nothing
+        df = int((n - 1).sum())
+        if not df:
+            raise MmerError("variance components need two or more seeds in a fold, of both variants")
+        parts.append((1e4 * float(squares) / df * float((1 / n).mean()), df))
+    noise = sum(v for v, _ in parts)
+    return noise, float(noise**2 / sum(v**2 / df for v, df in parts)) if noise > 0 else float(parts[0][1])
+
+
+def has_one_seed(comparison: Comparison) -> bool:
+    """Whether a variant has but one run in each fold, so that chance of training and folds cannot be told apart."""
+    return bool(comparison.runs.groupby("side").size().min() == len(comparison.folds))
+
+
+def seed_share(comparison: Comparison) -> tuple[float, Interval]:
+    """Share of seeds in the variance of a fold's mean difference, with its 95% interval; 1 where none is between folds.
+
+    The interval follows from F's law of the ratio of the two mean squares (Searle, Casella, McCulloch, 1992, ch. 3),
+    exactly so in a balanced design. MmerError with one seed, or if all runs differ by the same amount.
+    """
+    noise, df = seed_noise(comparison)
+    total, f = float((100 * comparison.folds["difference"]).var()), len(comparison.folds) - 1
+    if total < 1e-12:
+        raise MmerError("all folds differ by the same amount: there is no variance to divide")
+    limits = (min(1.0, noise / total * float(stats.f.ppf(tail, f, df))) for tail in (0.025, 0.975))
+    return min(1.0, noise / total), Interval(*limits)
+
+
+def score_components(frame: pd.DataFrame | str | Path, variants: Sequence[str], metric: str) -> pd.DataFrame:
     """Variance of the scores of single runs, in squared points: y_vfs = variant_v + fold_f + (v x f)_vf + rest_vfs.
 
     Variants are fixed, folds and the rest random. Rows: fold, variant x fold, seed (the rest). Columns: variance, low,
-    high (95%, as above), sd. MmerError unless all variants have the same folds and seeds, two or more.
+    high (95%, as above), sd. MmerError unless all variants have the same folds and as many seeds in each, two or more.
     """
-    tables = [results_of(frame, v).pivot(index="fold", columns="seed", values=metric) for v in variants]
-    first, whole = tables[0], not any(t.isna().any(axis=None) for t in tables)
-    same = all(t.index.equals(first.index) and t.columns.equals(first.columns) for t in tables)
-    if len(tables) < 2 or not (same and whole) or first.shape[1] < 2:
-        raise MmerError("variance components need two variants or more with the same folds and two seeds or more")
-    y = 100 * np.stack([t.to_numpy() for t in tables])  # (V, F, S)
+    cells = [side.groupby("fold")["score"].apply(list) for side in sides(read(frame), variants, metric)]
+    first, counts = cells[0], {len(scores) for cell in cells for scores in cell}
+    same = all(cell.index.equals(first.index) for cell in cells) and len(counts) == 1
+    if len(cells) < 2 or not same or min(counts) < 2 or len(first) < 2:
+        what = "two variants or more with the same folds, two or more, and as many seeds in each, two or more"
+        raise MmerError(f"variance components need {what}")
+    y = 100 * np.array([cell.tolist() for cell in cells])  # (V, F, S)
     V, F, S = y.shape
     grand, by_fold, by_variant, cell = y.mean(), y.mean((0, 2)), y.mean((1, 2)), y.mean(2)
     ms_fold = V * S * ((by_fold - grand) ** 2).sum() / (F - 1)
@@ -65,15 +105,19 @@ def score_components(frame: pd.DataFrame, variants: list[str], metric: str) -> p
 
 
 def seed_correlation(comparison: Comparison) -> float:
-    """Correlation of the two variants' scores over the seeds of a fold, folds pooled; NaN if a score never varies.
+    """Correlation of the two variants' scores over the seeds of a fold, folds pooled.
 
-    Near zero: pairing runs by seed buys nothing, and their seeds might as well differ.
+    Near zero: pairing runs by seed buys nothing, and their seeds might as well differ. MmerError if fewer than two
+    seeds of a fold have runs of both variants, or if the runs of a variant do not vary.
     """
-    scores = comparison.pairs.pivot(index="fold", columns="seed", values=["first", "second"])
-    x, y = (scores[side].to_numpy() for side in ("first", "second"))
-    x, y = (side - np.nanmean(side, 1, keepdims=True) for side in (x, y))
-    scale = np.sqrt(np.nansum(x**2) * np.nansum(y**2))
-    return float(np.nansum(x * y) / scale) if scale > 0 else float("nan")
+    folds = comparison.pairs.groupby("fold")[["first", "second"]]
+    x, y = (comparison.pairs[["first", "second"]] - folds.transform("mean")).to_numpy().T
+    if not len(x) or folds.size().max() < 2:
+        raise MmerError("a correlation over seeds needs two seeds or more that both variants have in a fold")
+    scale = float(np.sqrt((x**2).sum() * (y**2).sum()))
+    if scale < 1e-15:
+        raise MmerError("a correlation over seeds needs scores that vary between the seeds of a fold")
+    return float((x * y).sum() / scale)
 
 
 def sampling_variance(first: Predictions, second: Predictions) -> float:
@@ -93,6 +137,8 @@ def _components(rows: list[tuple]) -> pd.DataFrame:
     return frame
 
 
-def _williams_tukey(between: float, within: float, f: int, s: int, S: int, tails: tuple[float, float]) -> list[float]:
+def _williams_tukey(
+    between: float, within: float, f: int, s: float, S: float, tails: tuple[float, float]
+) -> list[float]:
     """Limits of the variance between groups in a one-way design: f (MSB - MSW F_tail) / (S chi2_tail)."""
     return [float(f * (between - within * stats.f.ppf(t, f, s)) / (S * stats.chi2.ppf(t, f))) for t in tails]
