@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from mmer_core.stats.compare import Comparison, compare, results_of
@@ -54,14 +53,3 @@ def holm(p: pd.Series) -> np.ndarray:
     if known.any():
         adjusted[known] = multipletests(p[known].to_numpy(float), method="holm")[1]
     return adjusted
-
-
-def recall_interval(recalls: pd.DataFrame, variant: str) -> pd.DataFrame:
-    """class, recall, low, high: mean recall of each class and its 95% interval over folds, corrected for overlap."""
-    rows = []
-    for name, mine in results_of(recalls, variant).groupby("class", sort=False):
-        fold = mine.groupby("fold")["recall"].mean().dropna()
-        F, overlap = len(fold), float((mine["n_test"] / mine["n_train"]).mean())
-        reach = stats.t.ppf(0.975, F - 1) * fold.std(ddof=1) * np.sqrt(1 / F + overlap) if F > 1 else float("nan")
-        rows.append({"class": name, "recall": fold.mean(), "low": fold.mean() - reach, "high": fold.mean() + reach})
-    return pd.DataFrame(rows)
