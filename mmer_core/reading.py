@@ -65,15 +65,18 @@ class Reader:
         return pd.DataFrame(rows, columns=columns)
 
     def recalls(self) -> pd.DataFrame:
-        """One row a finished run and class: variant, fold, seed, class, recall (NaN if nobody is), n_train, n_test."""
+        """One row a finished run and class: variant, fold, seed, class, recall, n_train, n_test, n.
+
+        n: utterances of that class in the test part; where there is none, recall is NaN.
+        """
         rows = []
         for run, record in self._finished():
             known = dict(variant=run.variant.name, fold=run.fold, seed=run.seed)
             counts = {f"n_{part}": record.summary["counts"][part] for part in ("train", "test")}
             for k, name in enumerate(self.corpus.classes):
                 right, n = record.confusion[k, k], record.confusion[k].sum()
-                rows.append({**known, "class": name, "recall": right / n if n else float("nan"), **counts})
-        return pd.DataFrame(rows, columns=["variant", "fold", "seed", "class", "recall", "n_train", "n_test"])
+                rows.append({**known, "class": name, "recall": right / n if n else float("nan"), **counts, "n": n})
+        return pd.DataFrame(rows, columns=["variant", "fold", "seed", "class", "recall", "n_train", "n_test", "n"])
 
     def learning_curves(self) -> pd.DataFrame:
         """One row an epoch: variant, fold, seed, epoch, train_loss, dev_loss, dev_accuracy, learning_rate."""

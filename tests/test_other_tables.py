@@ -133,7 +133,7 @@ def test_counts_that_are_not_there(table):
     for bad in (0, -3, 0.5, np.inf, "many"):
         counts = pd.Series([600] * 30, dtype=object)
         counts[4] = bad
-        with pytest.raises(mc.MmerError, match="n_train is a number of utterances.* row 4"):
+        with pytest.raises(mc.MmerError, match=r"n_train is a number of utterances.* row 4"):
             mc.compare(table.assign(n_train=counts), "a", "b", rope=0.02)
 
 

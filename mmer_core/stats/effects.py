@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mmer_core.stats.compare import Comparison, compare
 from mmer_core.stats.table import read, results_of
@@ -56,14 +55,3 @@ def holm(p: pd.Series) -> np.ndarray:
     raised = p.to_numpy(float)[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1)
     return adjusted
-
-
-def recall_interval(recalls: pd.DataFrame, variant: str) -> pd.DataFrame:
-    """class, recall, low, high: mean recall of each class and its 95% interval over folds, corrected for overlap."""
-    rows = []
-    for name, mine in results_of(recalls, variant).groupby("class", sort=False):
-        fold = mine.groupby("fold")["recall"].mean().dropna()
-        F, overlap = len(fold), float((mine["n_test"] / mine["n_train"]).mean())
-        reach = stats.t.ppf(0.975, F - 1) * fold.std(ddof=1) * np.sqrt(1 / F + overlap) if F > 1 else float("nan")
-        rows.append({"class": name, "recall": fold.mean(), "low": fold.mean() - reach, "high": fold.mean() + reach})
-    return pd.DataFrame(rows)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mmer_core.errors import MmerError
 from mmer_core.stats.compare import Difference
-from mmer_core.stats.methods import Clusters, cluster_variance
+from mmer_core.stats.utterances import Clusters, Predictions, Tested, checked, cluster_variance, told
 
 Runs = Sequence[Mapping[str, np.ndarray]]  # for each seed: ids [N], label [N], logits [N, C] of the test part
 
@@ -34,24 +34,54 @@ def from_summaries(first: tuple[float, float], second: tuple[float, float], fold
 
 
 def on_one_split(
-    first: Runs, second: Runs, *, rope: float, names: tuple[str, str] = ("first", "second"), clusters: Clusters = None
+    first: Runs,
+    second: Runs,
+    *,
+    rope: float,
+    names: tuple[str, str] = ("first", "second"),
+    clusters: Clusters = None,
+    exploratory: str = "",
 ) -> Difference:
-    """A verdict on accuracy for a corpus with one official split: it speaks of this split only.
+    """A verdict on accuracy for a corpus with one official split, from the runs of its seeds: see `on_each_split`."""
+    if isinstance(first, Mapping) or isinstance(second, Mapping):
+        raise MmerError("one split: expected a list of runs for each side; on_each_split takes {(fold, seed): run}")
+    one, other = ({(1, n): run for n, run in enumerate(side, 1)} for side in (first, second))
+    return on_each_split(one, other, rope=rope, names=names, clusters=clusters, exploratory=exploratory)[0]
+
+
+def on_each_split(
+    first: Predictions,
+    second: Predictions,
+    *,
+    rope: float,
+    names: tuple[str, str],
+    clusters: Clusters = None,
+    exploratory: str = "",
+) -> list[Difference]:
+    """A verdict on accuracy for each fold by itself: it speaks of this split only. For studies of one or two folds.
 
     SE^2 = variance over clusters of test utterances + variance of both means over seeds; Welch's degrees of freedom.
-    How the verdict would fare with other train utterances is not in the data. It needs two seeds or more.
+    How the verdict would fare with other train utterances is not in the data. MmerError with fewer than two seeds.
     """
-    if min(len(first), len(second)) < 2:
-        raise MmerError("one split needs two seeds or more of each variant")
-    if any(sorted(p["ids"]) != sorted(first[0]["ids"]) for p in (*first, *second)):
-        raise MmerError("the runs were not tested on the same utterances")
-    one, other = ({(1, seed): p for seed, p in enumerate(side)} for side in (first, second))
-    mean, se, groups = cluster_variance(one, other, clusters)
+    tested, metric = checked(first, second, names), "accuracy, this split"
+    found = []
+    for t in tested:
+        mean, se, df, notes = _on(t, clusters)
+        name = metric if len(tested) == 1 else f"{metric} (fold {t.fold})"
+        found.append(Difference(*names, name, rope, mean, se, df, notes=notes, exploratory=exploratory))
+    return found
+
+
+def _on(tested: Tested, clusters: Clusters) -> tuple[float, float, float, list[str]]:
+    """Difference in accuracy on one split, its standard error, degrees of freedom, and notes."""
+    accuracy = [right.mean(1) for right in tested.right()]
+    if min(map(len, accuracy)) < 2:
+        raise MmerError(f"one split needs two seeds or more of each variant; fold {tested.fold} has one of a side")
+    mean, se, groups = cluster_variance([tested], clusters)
     parts = [(se**2, groups - 1)]  # variance, degrees of freedom
-    for side in (first, second):
-        accuracy = [float((p["logits"].argmax(1) == p["label"]).mean()) for p in side]
-        parts.append((float(np.var(accuracy, ddof=1)) / len(side), len(side) - 1))
+    parts += [(float(a.var(ddof=1)) / len(a), len(a) - 1) for a in accuracy]
     variance = sum(v for v, _ in parts)
     df = variance**2 / sum(v**2 / n for v, n in parts) if variance > 0 else groups - 1
-    note = "This split: the verdict does not speak of other train or test utterances drawn anew."
-    return Difference(*names, "accuracy, this split", rope, mean, float(np.sqrt(variance)), df, notes=[note])
+    note = "This split only: training again with other seeds, and more test utterances like these, are accounted for;"
+    notes = [f"{note} how the verdict would fare with another train part is not in the data."]
+    return mean, float(np.sqrt(variance)), df, notes + told(float(variance), groups)

@@ -2,23 +2,18 @@
 
 import itertools
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import softmax
 from statsmodels.regression.mixed_linear_model import MixedLM
-from statsmodels.stats.contingency_tables import mcnemar
 
 from mmer_core.stats.compare import Comparison, Interval
 
 THE_VERDICT = "corrected t on fold means (the verdict)"
 RESAMPLES = 2000
-Predictions = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
-Clusters = Mapping[str, object] | None  # dialogue or speaker of each utterance id, if known
 
 
 class Test(NamedTuple):
@@ -107,40 +102,6 @@ def cautions(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def clustered(first: Predictions, second: Predictions, clusters: Clusters = None) -> Test:
-    """Accuracy of these very models on new utterances: an interval over clusters of test utterances.
-
-    Runs of one fold are averaged. Without `clusters` every utterance is its own one, which is too optimistic where
-    utterances of one dialogue are alike.
-    """
-    mean, se, G = cluster_variance(first, second, clusters)
-    reach = float(stats.t.ppf(0.975, G - 1)) * se
-    p = float(2 * stats.t.sf(abs(mean) / se, G - 1)) if se > 0 else float(mean == 0)
-    what = "dialogues or speakers" if clusters else "utterances (dialogues are not known)"
-    limit = "Speaks of these trained models on new utterances, not of training again."
-    return Test(f"clustered by {G} {what}", mean, Interval(mean - reach, mean + reach), p, limit, True)
-
-
-def cluster_variance(first: Predictions, second: Predictions, clusters: Clusters) -> tuple[float, float, int]:
-    """Difference in accuracy, its standard error over clusters of utterances (a ratio of sums), and their number."""
-    d = (per_utterance(second) - per_utterance(first)).droplevel("fold")  # one value an utterance and fold
-    groups = d.groupby([clusters[i] for i in d.index] if clusters else d.index)
-    total, n = groups.sum().to_numpy(), groups.size().to_numpy()
-    G, mean = len(total), float(d.mean())
-    se = float(np.sqrt(G / (G - 1) * ((total - mean * n) ** 2).sum()) / n.sum())
-    return mean, se, G
-
-
-def ensembles(first: Predictions, second: Predictions) -> Test:
-    """McNemar's exact test on the ensembles over seeds (mean probabilities), all folds together."""
-    a, b = (_ensemble_right(p) for p in (first, second))
-    b = b.reindex(a.index)
-    table = [[int((a & b).sum()), int((a & ~b).sum())], [int((~a & b).sum()), int((~a & ~b).sum())]]
-    p = float(mcnemar(table, exact=True).pvalue)
-    limit = "Compares ensembles of all seeds, not single runs, and takes utterances for independent."
-    return Test("McNemar on seed ensembles", float(b.mean() - a.mean()), None, p, limit, True)
-
-
 def _t(method: str, d: np.ndarray, limit: str) -> Test:
     if np.ptp(d) == 0:
         return Test(method, float(d[0]), Interval(d[0], d[0]), float(d[0] == 0), limit, False)
@@ -177,19 +138,3 @@ def _bootstrap(pairs: pd.DataFrame) -> Test:
     centre = float(np.mean([g.mean() for g in groups]))
     limit = "With few folds its intervals are too short (see the calibration): shown, not trusted."
     return Test("hierarchical bootstrap", centre, interval, p, limit, False)
-
-
-def per_utterance(predictions: Predictions) -> pd.Series:
-    """Share of the runs that get an utterance right, one entry for each fold that tests it."""
-    right = {run: pd.Series(p["logits"].argmax(1) == p["label"], p["ids"]) for run, p in predictions.items()}
-    return pd.concat(right, names=["fold", "seed", "id"]).groupby(["fold", "id"]).mean()
-
-
-def _ensemble_right(predictions: Predictions) -> pd.Series:
-    """Whether the mean probabilities of all seeds of a fold name the label."""
-    right = {}
-    for fold in sorted({fold for fold, _ in predictions}):
-        mine = [p for (f, _), p in predictions.items() if f == fold]
-        probability = softmax(np.stack([p["logits"] for p in mine]).astype(float), axis=2)  # (seeds, N, C)
-        right[fold] = pd.Series(probability.mean(0).argmax(1) == mine[0]["label"], mine[0]["ids"])
-    return pd.concat(right)

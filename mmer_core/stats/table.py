@@ -8,6 +8,7 @@ import numbers
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ def sides(table: pd.DataFrame, variants: Sequence[object], metric: str) -> list[
 
 
 def _runs(table: pd.DataFrame, variant: object, metric: str) -> pd.DataFrame:
-    """fold, seed as text, score; MmerError names the row of a score that is none, of an id that lacks, or a run twice."""
+    """fold, seed as text, score; MmerError names a row whose score or id is none, or a run that is there twice."""
     mine, name = results_of(table, variant, "fold", "seed", metric), as_text(variant)
     runs = pd.DataFrame({column: [as_text(v) for v in mine[column].tolist()] for column in ("fold", "seed")})
     for column in ("fold", "seed"):
@@ -118,7 +119,7 @@ def _counts(rows: pd.DataFrame, column: str) -> np.ndarray:
     return counts
 
 
-def _place(rows: pd.DataFrame, n: int) -> str:
+def _place(rows: pd.DataFrame, n: SupportsIndex) -> str:
     return f"{rows.index.name if rows.index.name == 'line' else 'row'} {rows.index[n]}"
 
 

@@ -1,4 +1,4 @@
-"""Where the variance is: between folds, between seeds, and in which utterances happened to be in the test part.
+"""Where the variance is: between folds, and between seeds.
 
 One-way and two-way analyses of variance in closed form (Searle, Casella, McCulloch, "Variance Components", 1992). The
 estimates are differences of mean squares, so a component may come out negative: that says that it is small, and it is
@@ -14,7 +14,6 @@ from scipy import stats
 
 from mmer_core.errors import MmerError
 from mmer_core.stats.compare import Comparison, Interval
-from mmer_core.stats.methods import Predictions, per_utterance
 from mmer_core.stats.table import read, sides
 
 
@@ -118,17 +117,6 @@ def seed_correlation(comparison: Comparison) -> float:
     if scale < 1e-15:
         raise MmerError("a correlation over seeds needs scores that vary between the seeds of a fold")
     return float((x * y).sum() / scale)
-
-
-def sampling_variance(first: Predictions, second: Predictions) -> float:
-    """What test sampling alone adds to the variance of a fold's difference in accuracy, in squared points.
-
-    The runs of a fold are averaged first, so what is left is which utterances there are: the mean over folds of
-    var(difference of an utterance) / utterances.
-    """
-    d = 100 * (per_utterance(second) - per_utterance(first))
-    folds = d.groupby("fold")
-    return float((folds.var(ddof=1) / folds.size()).mean())
 
 
 def _components(rows: list[tuple]) -> pd.DataFrame:

@@ -1,0 +1,208 @@
+"""What the predictions of single utterances say, beside the verdict: other tests, and what test sampling adds.
+
+All of it begins with `checked`, which brings the runs of both sides into one form or says what is wrong with them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.special import softmax
+from statsmodels.stats.contingency_tables import mcnemar
+
+from mmer_core.errors import MmerError
+from mmer_core.stats.compare import Interval
+from mmer_core.stats.methods import Test
+
+Predictions = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
+Clusters: TypeAlias = Mapping[str, object] | pd.Series | None  # dialogue or speaker of each utterance id, if known
+FEW = 20  # clusters; with fewer, and with unequal ones, the error of an interval over clusters is itself uncertain
+
+
+class Tested(NamedTuple):
+    """The test part of one fold, and what the runs of both sides say of it."""
+
+    fold: object
+    ids: np.ndarray  # [N] of text, each once
+    label: np.ndarray  # [N]
+    first: np.ndarray  # logits [S, N, C] of S seeds; the sides may differ in S
+    second: np.ndarray
+
+    def right(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which runs get which utterances right, [S, N] for each side."""
+        return self.first.argmax(2) == self.label, self.second.argmax(2) == self.label
+
+    def gain(self) -> np.ndarray:
+        """[N]: share of the second side's runs that get an utterance right, less that of the first side's."""
+        first, second = (right.mean(0) for right in self.right())
+        return second - first
+
+
+class _Run(NamedTuple):
+    place: str
+    fold: object
+    ids: np.ndarray
+    label: np.ndarray
+    logits: np.ndarray
+
+
+def checked(first: Predictions, second: Predictions, names: Sequence[str] = ("first", "second")) -> list[Tested]:
+    """Both sides' runs, a `Tested` for each fold; the runs of a fold may list its utterances in any order.
+
+    MmerError unless both have the same folds, all runs of a fold the same utterances (each once), an utterance the same
+    label everywhere, and all runs the same classes and finite logits.
+    """
+    sides = [_runs(side, name) for side, name in zip((first, second), names, strict=True)]
+    folds = [dict.fromkeys(run.fold for run in side) for side in sides]
+    if alone := [fold for fold in {**folds[0], **folds[1]} if fold not in folds[0] or fold not in folds[1]]:
+        raise MmerError(f"folds {alone} have predictions of only one of {names[0]}, {names[1]}")
+    _agreed(sides[0] + sides[1])
+    found = []
+    for fold in folds[0]:
+        mine = [[run for run in side if run.fold == fold] for side in sides]
+        found.append(Tested(fold, mine[0][0].ids, mine[0][0].label, *(np.stack([r.logits for r in m]) for m in mine)))
+    return found
+
+
+def _runs(side: Predictions, name: str) -> list[_Run]:
+    if not isinstance(side, Mapping) or not all(isinstance(key, tuple) and len(key) == 2 for key in side):
+        raise MmerError(f"predictions of {name}: expected {{(fold, seed): run}}, found a {type(side).__name__}")
+    if not side:
+        raise MmerError(f"there are no predictions of {name}")
+    return [_run(f"{name}, fold {fold}, seed {seed}", fold, run) for (fold, seed), run in side.items()]
+
+
+def _run(place: str, fold: object, run: Mapping[str, np.ndarray]) -> _Run:
+    """One run's predictions, sorted by utterance."""
+    wanted = "ids [N], label [N] (class numbers) and logits [N, C]"
+    if not isinstance(run, Mapping) or not {"ids", "label", "logits"} <= set(run):
+        raise MmerError(f"{place}: expected {wanted}, found {list(run) if isinstance(run, Mapping) else run!r:.60}")
+    try:
+        ids = np.array([_text(i) for i in np.asarray(run["ids"]).tolist()], dtype=str)
+        label, logits = np.asarray(run["label"], float), np.asarray(run["logits"], float)
+    except (TypeError, ValueError) as error:
+        raise MmerError(f"{place}: expected {wanted}, found what is no such array ({error})") from None
+    if label.shape != ids.shape or logits.ndim != 2 or len(logits) != len(ids) or min(logits.shape) < 1:
+        shapes = f"shapes {ids.shape}, {label.shape} and {logits.shape}"
+        raise MmerError(f"{place}: expected {wanted} of one utterance or more, found {shapes}")
+    _refuse(~np.isfinite(logits).all(1), ids, f"{place}: logits are finite numbers, but not those of")
+    no_class = ~np.isin(label, np.arange(logits.shape[1]))
+    _refuse(no_class, ids, f"{place}: labels are whole numbers from 0 to {logits.shape[1] - 1}, but not those of")
+    _refuse(pd.Series(ids).duplicated().to_numpy(), ids, f"{place}: each utterance is tested once, but not")
+    order = ids.argsort()
+    return _Run(place, fold, ids[order], label[order].astype(int), logits[order])
+
+
+def _text(name: object) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+def _refuse(wrong: np.ndarray, ids: np.ndarray, what: str) -> None:
+    """MmerError that names the first utterance with something wrong, and how many there are."""
+    if wrong.any():
+        raise MmerError(f"{what} utterance {str(ids[wrong][0])!r} ({wrong.sum()} of {len(ids)})")
+
+
+def _agreed(runs: list[_Run]) -> None:
+    """MmerError unless runs have the same classes, those of a fold the same utterances, and these one label each."""
+    reference: dict[object, _Run] = {}
+    for run in runs:
+        known = reference.setdefault(run.fold, run)
+        if alone := sorted(set(known.ids) ^ set(run.ids)):
+            odd = f"{str(alone[0])!r} ({len(alone)} such) in only one of them"
+            raise MmerError(f"{known.place} and {run.place} were not tested on the same utterances: {odd}")
+        if run.logits.shape[1] != runs[0].logits.shape[1]:
+            classes = f"{runs[0].logits.shape[1]} and {run.logits.shape[1]} classes"
+            raise MmerError(f"{runs[0].place} and {run.place} have {classes}; both sides need the same")
+    ids, label = np.concatenate([r.ids for r in runs]), np.concatenate([r.label for r in runs])
+    named = pd.DataFrame({"id": ids, "label": label}).drop_duplicates()
+    _refuse(
+        named.duplicated("id").to_numpy(), named["id"].to_numpy(), "an utterance has one label in all runs, but not"
+    )
+
+
+def clustered(first: Predictions, second: Predictions, clusters: Clusters = None) -> Test:
+    """Accuracy of these very models on new utterances: an interval over clusters of test utterances.
+
+    Runs of one fold are averaged. Without `clusters` every utterance is its own one, which is too optimistic where
+    utterances of one dialogue are alike. Ids are matched as text. MmerError with fewer than two clusters.
+    """
+    mean, se, G = cluster_variance(checked(first, second), clusters)
+    reach = float(stats.t.ppf(0.975, G - 1)) * se
+    p = float(2 * stats.t.sf(abs(mean) / se, G - 1)) if se > 0 else float(mean == 0)
+    what = "utterances (dialogues are not known)" if clusters is None else "dialogues or speakers"
+    limit = " ".join(["Speaks of these trained models on new utterances, not of training again.", *told(se, G)])
+    return Test(f"clustered by {G} {what}", mean, Interval(mean - reach, mean + reach), p, limit, True)
+
+
+def told(se: float, clusters: int) -> list[str]:
+    """What to say of a standard error over that many clusters, in sentences."""
+    few = [f"It rests on {clusters} clusters only: too few to know its error well."] if clusters < FEW else []
+    return few + (["Both sides differ by the same in all clusters, so its interval is a point."] if se == 0 else [])
+
+
+def cluster_variance(tested: list[Tested], clusters: Clusters) -> tuple[float, float, int]:
+    """Difference in accuracy, its standard error over clusters of utterances (a ratio of sums), and their number."""
+    ids, gain = np.concatenate([t.ids for t in tested]), np.concatenate([t.gain() for t in tested])
+    group = ids if clusters is None else _clusters_of(ids, clusters)
+    groups = pd.Series(gain).groupby(group)
+    total, n = groups.sum().to_numpy(), groups.size().to_numpy()
+    G, mean = len(total), float(gain.mean())
+    if G < 2:
+        what = "utterances" if clusters is None else "dialogues or speakers"
+        raise MmerError(f"an interval over {what} needs two or more; all {len(gain)} predictions are of {group[0]!r}")
+    if np.ptp(gain) < 1e-12:
+        return mean, 0.0, G
+    se = float(np.sqrt(G / (G - 1) * ((total - mean * n) ** 2).sum()) / n.sum())
+    return mean, se, G
+
+
+def _clusters_of(ids: np.ndarray, clusters: Mapping | pd.Series) -> list[str]:
+    """The cluster of each utterance; MmerError that names the first one without."""
+    if not isinstance(clusters, (Mapping, pd.Series)):
+        found = type(clusters).__name__
+        raise MmerError(f"clusters: expected a mapping or a Series from utterance ids to clusters, found a {found}")
+    known: dict[str, str] = {}
+    for key, value in clusters.items():
+        if _text(key) in known:
+            raise MmerError(f"clusters: utterance {_text(key)!r} is there twice")
+        absent = pd.api.types.is_scalar(value) and pd.isna(value)
+        known[_text(key)] = "" if absent else _text(value).strip()
+    group = [known.get(i, "") for i in ids.tolist()]
+    example = f"clusters has {next(iter(known), None)!r}, for example; no cluster is known of"
+    _refuse(np.array([not name for name in group]), ids, example)
+    return group
+
+
+def ensembles(first: Predictions, second: Predictions) -> Test:
+    """McNemar's exact test on the ensembles over seeds (mean probabilities), all folds together."""
+    tested = checked(first, second)
+    a, b = (
+        np.concatenate([softmax(logits, axis=2).mean(0).argmax(1) == t.label for t, logits in side])
+        for side in ([(t, t.first) for t in tested], [(t, t.second) for t in tested])
+    )
+    only = int((a & ~b).sum()), int((~a & b).sum())
+    p = float(mcnemar([[0, only[0]], [only[1], 0]], exact=True).pvalue) if sum(only) else 1.0
+    limit = "Compares ensembles of all seeds, not single runs, and takes utterances for independent."
+    again = len(a) - len(set(np.concatenate([t.ids for t in tested])))
+    if again:
+        limit += f" {again} predictions are of utterances that another fold tests, too: its p is too small."
+    return Test("McNemar on seed ensembles", float(b.mean() - a.mean()), None, p, limit, not again)
+
+
+def sampling_variance(first: Predictions, second: Predictions) -> float:
+    """What test sampling alone adds to the variance of a fold's difference in accuracy, in squared points.
+
+    The runs of a fold are averaged first, so what is left is which utterances there are: the mean over folds of
+    var(difference of an utterance) / utterances. A fold with a single utterance takes the variance of the others,
+    pooled. MmerError if no fold has two.
+    """
+    gains = [100 * t.gain() for t in checked(first, second)]
+    n = np.array([len(gain) for gain in gains])
+    if n.max() < 2:
+        raise MmerError("the variance of test sampling needs a fold that tests two utterances or more")
+    variance = np.array([gain.var(ddof=1) if len(gain) > 1 else 0.0 for gain in gains])
+    pooled = ((n - 1) * variance).sum() / (n - 1).sum()
+    return float((np.where(n > 1, variance, pooled) / n).mean())
