@@ -9,7 +9,7 @@ from mmer_core.metrics import published_results
 from mmer_core.stats import self_and_cross
 from mmer_core.study import Study
 
-SCORES = ("accuracy", "balanced_accuracy")
+SCORES = ("accuracy", "balanced_accuracy")  # those that are published; a study's primary metric joins them
 REMINDER = (
     "Figures of a licensed corpus may show its transcripts, and a ledger holds its utterance ids and labels: "
     "look at the licence before you share either."
@@ -21,8 +21,13 @@ def has_verdicts(study: Study) -> bool:
     return study.margin is not None and len(study.folds) > 2
 
 
+def scores_shown(study: Study) -> list[str]:
+    """The scores that tables show."""
+    return list(dict.fromkeys((*SCORES, study.primary_metric)))
+
+
 def results_table(study: Study) -> pd.DataFrame:
-    """One row a variant: parameters, runs, and for both scores (per cent) the mean, SD over folds and SD over seeds.
+    """One row a variant: parameters, runs, and of `scores_shown` (per cent) the mean, SD over folds and SD over seeds.
 
     SD over folds: of the means over seeds. SD over seeds: within a fold, pooled over folds; needs two seeds. Then the
     verdict of cross- against self-attention on the same modalities, where the study declares a margin. The last columns
@@ -36,7 +41,7 @@ def results_table(study: Study) -> pd.DataFrame:
     rows = []
     for name, mine in results.groupby("variant", sort=False):
         row = {"variant": name, "parameters": mine["parameters"].iloc[0], "runs": len(mine)}
-        for metric in SCORES:
+        for metric in scores_shown(study):
             by_fold = mine.groupby("fold")[metric]
             row |= {
                 metric: 100 * mine[metric].mean(),
