@@ -1,6 +1,7 @@
 """What the finished runs of a study say: tidy frames, and comparisons that know whether they were declared."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,24 @@ class Reader:
         columns = ["variant", "modalities", "attention", "pooling", "fold", "seed", *METRICS]
         columns += ["dev_accuracy", "n_train", "n_dev", "n_test", "parameters", "best_epoch", "epochs", "seconds"]
         return pd.DataFrame([_result(*finished) for finished in self._finished()], columns=columns)
+
+    def publishable(self) -> pd.DataFrame:
+        """One row a finished run, to give away: `results`, all settings, and where they come from.
+
+        It holds no utterance, id, label, name of a class, or path. primary_metric and margin are those that the ledger
+        noted before the first run (None: it did not); mmer_core and torch are the versions that trained the run; key
+        is the run's identity.
+        """
+        noted, corpus = self.ledger.declared(self.corpus.fingerprint), self.corpus
+        told = {"corpus": corpus.name, "synthetic": corpus.synthetic, "fingerprint": corpus.fingerprint}
+        told |= {setting: noted.get(setting) for setting in ("primary_metric", "margin")}
+        rows = []
+        for run, record in self._finished():
+            settings = asdict(run.variant) | asdict(run.protocol)
+            settings["slots"] = "x".join(map(str, run.variant.slots or ())) or None
+            made = {name: record.summary["provenance"].get(name) for name in ("mmer_core", "torch")}
+            rows.append(_result(run, record) | settings | told | made | {"key": run.key})
+        return pd.DataFrame(rows)
 
     def recalls(self) -> pd.DataFrame:
         """One row a finished run and class: variant, fold, seed, class, recall (NaN if nobody is), n_train, n_test."""

@@ -1,9 +1,12 @@
 """Tables for a paper: of numbers, as people read them, and as files."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import pandas as pd
 
+from mmer_core.errors import MmerError
 from mmer_core.figures import output_folder
 from mmer_core.metrics import published_results
 from mmer_core.stats import self_and_cross
@@ -83,3 +86,20 @@ def save_table(frame: pd.DataFrame, name: str, caption: str, folder: str | Path 
     markdown.write_text(f"{text}\n\n{caption}\n", encoding="utf-8")
     frame.to_csv(csv, index=False)
     return files
+
+
+def publish(study: Study, path: str | Path) -> int:
+    """Write `study.publishable()` as CSV, whole or not at all; returns the number of runs. MmerError if it cannot."""
+    frame, file = study.publishable(), Path(os.path.abspath(os.path.expanduser(path)))
+    if frame.empty:
+        raise MmerError(f"{study!r}: nothing to publish; train something first (python -m mmer_core run)")
+    scratch = file.parent / f".{file.name}-{os.getpid()}"
+    try:
+        scratch.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8", newline="")
+        os.replace(scratch, file)
+    except OSError as error:
+        raise MmerError(f"{file}: expected a place for a CSV file, found: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+    return len(frame)
