@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("status", help="runs done and missing, scores so far, hours spent")
     export = commands.add_parser("export", help="write all figures and tables of the finished runs")
     export.add_argument("--to", metavar="FOLDER", help="where to (default: figures/)")
+    publish = commands.add_parser("publish", help="write scores and settings of the finished runs, for other groups")
+    publish.add_argument("file", metavar="FILE.csv", help="one row a run; no utterance, transcript, id or label")
     options = parser.parse_args(arguments)
     try:
         if options.command == "demo":
@@ -33,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "export":
             files = mc.export(study, options.to)
             print(f"{len(files)} files in {files[0].parent}\n{mc.tables.REMINDER}")
+        elif options.command == "publish":
+            print(f"{mc.tables.publish(study, options.file)} of {len(study.runs)} runs are in {options.file}")
         else:
             print(study.status().to_string(index=False, float_format="{:.3f}".format))
     except mc.MmerError as error:  # the message says all

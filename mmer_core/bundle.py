@@ -12,7 +12,7 @@ from pandas.io.formats.style import Styler
 from mmer_core import figures, stats, tables
 from mmer_core.errors import MmerError
 from mmer_core.explain import explain
-from mmer_core.metrics import PUBLISHED_NAMES, SOURCE
+from mmer_core.metrics import SOURCE, names_elsewhere
 from mmer_core.study import Study
 
 
@@ -43,7 +43,7 @@ def contents(study: Study) -> dict[str, Callable[[], Item]]:
         items["scores_self"] = lambda: figures.scores(without_cross, corpus)
     trained = list(dict.fromkeys(results["variant"]))
     best = [name for name in ("self_tva", "cross_tva") if name in trained] or trained[:1]
-    names = "; ".join(f"{ours} is the paper's {PUBLISHED_NAMES[ours][0]}" for ours in tables.SCORES)
+    names = "; ".join(f"{ours} is called {names_elsewhere(ours)}" for ours in tables.scores_shown(study))
     caption = f"Test scores in %: {names}. {title}. Published numbers: IEMOCAP; {SOURCE}."
     items["scores"] = lambda: figures.scores(results, corpus)
     items["results"] = lambda: Table(tables.results_table(study), caption)

@@ -23,9 +23,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mmer_core.corpus import Corpus
+from mmer_core.corpus import PARTS, Corpus
 from mmer_core.errors import CorpusError
-from mmer_core.metrics import confusion, scores
+from mmer_core.metrics import METRICS, confusion, scores, scores_from
 from mmer_core.protocol import Protocol
 from mmer_core.training import Trained
 from mmer_core.variant import Variant
@@ -61,9 +61,12 @@ class Record:
         self.folder = folder
         try:
             self.summary: dict = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            self.scores: dict[str, float] = self.summary["scores"]
+            _check(self.summary)
             self.curve: list[dict[str, float]] = self.summary["curve"]
-            self.confusion = np.array(self.summary["confusion"])
+            self.confusion = _matrix(self.summary["confusion"], len(self.summary["classes"]))
+            stored = self.summary["scores"]  # those that an older record lacks follow from the confusion matrix
+            follow = {} if set(METRICS) <= set(stored) else scores_from(self.confusion)
+            self.scores: dict[str, float] = {**follow, **stored}
         except (OSError, ValueError, KeyError, TypeError) as error:
             found = f"{type(error).__name__}: {error}; delete the folder to train this run again"
             raise CorpusError(folder / "run.json", "the record of a run", found) from None
@@ -104,9 +107,10 @@ class Ledger:
         """What was noted by `declare`; empty if nothing was."""
         file = self.folder / f"declared-{fingerprint}.json"
         try:
-            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        except ValueError as error:
-            raise CorpusError(file, "what was declared before the runs", str(error)) from None
+            noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+            return {**noted, **{name: noted[name] for name in ("primary_metric", "margin") if noted}}
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorpusError(file, "what was declared before the runs", f"{type(error).__name__}: {error}") from None
 
     def has(self, run: Run) -> bool:
         return (self.folder / run.folder / "run.json").is_file()
@@ -161,6 +165,33 @@ class Ledger:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return self.read(run)
+
+
+_NUMBER = (int, float)
+_TYPES: dict[str, type | tuple[type, ...]] = {  # of what tables and figures are made of
+    **{"scores": dict, "counts": dict, "curve": list, "classes": list, "provenance": dict},
+    **{"dev_accuracy": _NUMBER, "seconds": _NUMBER, "parameters": int, "best_epoch": int},
+}
+
+
+def _check(summary: dict) -> None:
+    """KeyError or TypeError if the summary of a run lacks something, or holds it in another type."""
+    for name, types in _TYPES.items():
+        if not isinstance(summary[name], types):
+            raise TypeError(f"{name} is {type(summary[name]).__name__}")
+    for name, n in [*summary["scores"].items(), *((part, summary["counts"][part]) for part in PARTS)]:
+        if type(n) not in _NUMBER or not np.isfinite(n):
+            raise TypeError(f"{name} is {n!r}")
+    if not all(isinstance(epoch, dict) for epoch in summary["curve"]):
+        raise TypeError("curve is no list of epochs")
+
+
+def _matrix(rows: object, classes: int) -> np.ndarray:
+    """A confusion matrix [C, C] of counts; ValueError if it is none."""
+    matrix = np.array(rows)
+    if matrix.shape != (classes, classes) or matrix.dtype.kind != "i" or matrix.min() < 0 or matrix.sum() == 0:
+        raise ValueError(f"confusion is no matrix of counts for {classes} classes")
+    return matrix
 
 
 def _provenance(corpus: Corpus, device: str) -> dict:

@@ -1,11 +1,12 @@
 """What the finished runs of a study say: tidy frames, and comparisons that know whether they were declared."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
-from mmer_core.corpus import Corpus
+from mmer_core.corpus import PARTS, Corpus
 from mmer_core.declaration import Declaration, Pair, default_pairs
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Ledger, Record, Run
@@ -54,15 +55,25 @@ class Reader:
         """One row a finished run: variant, fold, seed, test scores in [0, 1], counts, parameters, epochs, seconds."""
         columns = ["variant", "modalities", "attention", "pooling", "fold", "seed", *METRICS]
         columns += ["dev_accuracy", "n_train", "n_dev", "n_test", "parameters", "best_epoch", "epochs", "seconds"]
-        rows = [
-            {name: getattr(run.variant, name) for name in ("modalities", "attention", "pooling")}
-            | {"variant": run.variant.name, "fold": run.fold, "seed": run.seed, **record.scores}
-            | {f"n_{part}": n for part, n in record.summary["counts"].items()}
-            | {name: record.summary[name] for name in ("dev_accuracy", "parameters", "best_epoch", "seconds")}
-            | {"epochs": len(record.curve)}
-            for run, record in self._finished()
-        ]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame([_result(*finished) for finished in self._finished()], columns=columns)
+
+    def publishable(self) -> pd.DataFrame:
+        """One row a finished run, to give away: `results`, all settings, and where they come from.
+
+        It holds no utterance, id, label, name of a class, or path. primary_metric and margin are those that the ledger
+        noted before the first run (None: it did not); mmer_core and torch are the versions that trained the run; key
+        is the run's identity.
+        """
+        noted, corpus = self.ledger.declared(self.corpus.fingerprint), self.corpus
+        told = {"corpus": corpus.name, "synthetic": corpus.synthetic, "fingerprint": corpus.fingerprint}
+        told |= {setting: noted.get(setting) for setting in ("primary_metric", "margin")}
+        rows = []
+        for run, record in self._finished():
+            settings = asdict(run.variant) | asdict(run.protocol)
+            settings["slots"] = "x".join(map(str, run.variant.slots or ())) or None
+            made = {name: record.summary["provenance"].get(name) for name in ("mmer_core", "torch")}
+            rows.append(_result(run, record) | settings | told | made | {"key": run.key})
+        return pd.DataFrame(rows)
 
     def recalls(self) -> pd.DataFrame:
         """One row a finished run and class: variant, fold, seed, class, recall, n_train, n_test, n.
@@ -104,7 +115,7 @@ class Reader:
         for name in self.variants:
             mine = results[results["variant"] == name]
             row = {"variant": name, "done": len(mine), "runs": len(self.folds) * len(self.seeds)}
-            row |= {metric: mine[metric].mean() for metric in ("accuracy", "balanced_accuracy")}
+            row |= {metric: mine[metric].mean() for metric in ("accuracy", "balanced_accuracy", self.primary_metric)}
             rows.append(row | {"hours": mine["seconds"].sum() / 3600})
         return pd.DataFrame(rows)
 
@@ -151,3 +162,16 @@ class Reader:
         declared = [pair for pair in self.declaration.pairs if set(pair) <= set(trained)]
         pair = declared[-1] if declared else (trained[0], trained[1])
         return self.comparisons([pair])[0]
+
+
+def _result(run: Run, record: Record) -> dict:
+    """One row of `Reader.results`."""
+    variant = {name: getattr(run.variant, name) for name in ("modalities", "attention", "pooling")}
+    counts = {f"n_{part}": record.summary["counts"][part] for part in PARTS}
+    return (
+        {"variant": run.variant.name, **variant, "fold": run.fold, "seed": run.seed}
+        | {metric: record.scores[metric] for metric in METRICS}
+        | {"dev_accuracy": record.summary["dev_accuracy"], **counts}
+        | {name: record.summary[name] for name in ("parameters", "best_epoch")}
+        | {"epochs": len(record.curve), "seconds": record.summary["seconds"]}
+    )

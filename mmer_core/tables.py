@@ -1,15 +1,18 @@
 """Tables for a paper: of numbers, as people read them, and as files."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import pandas as pd
 
+from mmer_core.errors import MmerError
 from mmer_core.figures import output_folder
 from mmer_core.metrics import published_results
 from mmer_core.stats import self_and_cross
 from mmer_core.study import Study
 
-SCORES = ("accuracy", "balanced_accuracy")
+SCORES = ("accuracy", "balanced_accuracy")  # those that are published; a study's primary metric joins them
 REMINDER = (
     "Figures of a licensed corpus may show its transcripts, and a ledger holds its utterance ids and labels: "
     "look at the licence before you share either."
@@ -21,8 +24,13 @@ def has_verdicts(study: Study) -> bool:
     return study.margin is not None and len(study.folds) > 2
 
 
+def scores_shown(study: Study) -> list[str]:
+    """The scores that tables show."""
+    return list(dict.fromkeys((*SCORES, study.primary_metric)))
+
+
 def results_table(study: Study) -> pd.DataFrame:
-    """One row a variant: parameters, runs, and for both scores (per cent) the mean, SD over folds and SD over seeds.
+    """One row a variant: parameters, runs, and of `scores_shown` (per cent) the mean, SD over folds and SD over seeds.
 
     SD over folds: of the means over seeds. SD over seeds: within a fold, pooled over folds; needs two seeds. Then the
     verdict of cross- against self-attention on the same modalities, where the study declares a margin. The last columns
@@ -36,7 +44,7 @@ def results_table(study: Study) -> pd.DataFrame:
     rows = []
     for name, mine in results.groupby("variant", sort=False):
         row = {"variant": name, "parameters": mine["parameters"].iloc[0], "runs": len(mine)}
-        for metric in SCORES:
+        for metric in scores_shown(study):
             by_fold = mine.groupby("fold")[metric]
             row |= {
                 metric: 100 * mine[metric].mean(),
@@ -78,3 +86,20 @@ def save_table(frame: pd.DataFrame, name: str, caption: str, folder: str | Path 
     markdown.write_text(f"{text}\n\n{caption}\n", encoding="utf-8")
     frame.to_csv(csv, index=False)
     return files
+
+
+def publish(study: Study, path: str | Path) -> int:
+    """Write `study.publishable()` as CSV, whole or not at all; returns the number of runs. MmerError if it cannot."""
+    frame, file = study.publishable(), Path(os.path.abspath(os.path.expanduser(path)))
+    if frame.empty:
+        raise MmerError(f"{study!r}: nothing to publish; train something first (python -m mmer_core run)")
+    scratch = file.parent / f".{file.name}-{os.getpid()}"
+    try:
+        scratch.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8", newline="")
+        os.replace(scratch, file)
+    except OSError as error:
+        raise MmerError(f"{file}: expected a place for a CSV file, found: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+    return len(frame)

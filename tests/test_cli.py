@@ -21,7 +21,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    assert all(word in text for word in ("demo", "run", "status", "export", "--study", "study.toml"))
+    assert all(word in text for word in ("demo", "run", "status", "export", "publish", "--study", "study.toml"))
 
 
 def test_run_status_and_export(declared, capsys, tmp_path):

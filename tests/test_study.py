@@ -20,7 +20,7 @@ from mmer_core import ledger as ledger_module
 from mmer_core import running
 from mmer_core.corpus import Size, Sizes
 from mmer_core.ledger import Ledger, Run
-from mmer_core.metrics import scores
+from mmer_core.metrics import METRICS, scores
 from mmer_core.training import Protocol, Trained, predict, train
 
 SHORT = Protocol(max_epochs=1)
@@ -61,7 +61,7 @@ def test_results_follow_from_the_stored_predictions(study):
         assert p["ids"].tolist() == [study.corpus.ids[i] for i in test]
         assert p["label"].tolist() == study.corpus.label[test].tolist()
         found = scores(p["label"], p["logits"].argmax(1), 7)
-        assert found["accuracy"] == row.accuracy and found["balanced_accuracy"] == row.balanced_accuracy
+        assert found == record.scores == {metric: getattr(row, metric) for metric in METRICS}
         assert record.confusion.sum() == len(test) and record.confusion.trace() == round(row.accuracy * len(test))
         dev = record.predictions("dev")
         assert (dev["logits"].argmax(1) == dev["label"]).mean() == pytest.approx(row.dev_accuracy)
@@ -241,6 +241,57 @@ def test_a_damaged_record_is_named(study, tmp_path, demo, damage):
         copy.model("self_t", 1, 1)
     with pytest.raises(mc.CorpusError, match=r"predictions\.npz"):
         copy.record("self_t", 1, 1).predictions()
+
+
+@pytest.mark.parametrize(
+    ("what", "wrong"),
+    [
+        *(("scores", wrong) for wrong in (None, [0.5], "0.5", {"accuracy": "0.5"}, {"accuracy": None})),
+        *(("scores", {"accuracy": wrong}) for wrong in (True, float("nan"), [0.5])),
+        *(("confusion", wrong) for wrong in (None, 5, "x", [], [[1, 2], [3]], [[1, 2], [3, 4]], {"a": 1})),
+        *(("confusion", [[wrong] * 7] * 7) for wrong in (0, -1, 0.5, "1", None, True)),
+        *(("counts", wrong) for wrong in (None, 5, {"train": 1}, {"train": 1, "dev": 1, "test": "many"})),
+        *(("curve", wrong) for wrong in (None, {}, [1.0])),
+        *((number, "many") for number in ("dev_accuracy", "parameters", "best_epoch", "seconds")),
+        *((table, 5) for table in ("classes", "provenance")),
+    ],
+)
+def test_a_record_that_holds_something_else_is_named(study, tmp_path, what, wrong):
+    folder = shutil.copytree(study.record("self_t", 1, 1).folder, tmp_path / "run")
+    held = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(held | {what: wrong}))
+    with pytest.raises(mc.CorpusError, match=r"run\.json.*the record of a run"):
+        ledger_module.Record(folder)
+    (folder / "run.json").write_text(json.dumps({name: held[name] for name in held if name != what}))
+    with pytest.raises(mc.CorpusError, match=what):
+        ledger_module.Record(folder)
+
+
+def test_records_of_before_tell_all_scores(study, tmp_path, guessed):
+    """With the four scores of old, in some of the records or in all: what lacks follows from the confusion matrix."""
+    shutil.copytree(study.ledger.folder, tmp_path / "old")
+    old = mc.Study(study.corpus, list(study.variants), [1, 2], [1, 2, 3], SHORT, tmp_path / "old", "weighted_f1", 0.02)
+    for n, file in enumerate(sorted(old.ledger.folder.rglob("run.json")), 1):
+        held = json.loads(file.read_text())
+        held["scores"] = {metric: held["scores"][metric] for metric in METRICS[:4]}
+        file.write_text(json.dumps(held))
+        if n in (1, len(old.runs)):  # mixed with new ones, and alone
+            before = {p: p.read_bytes() for p in old.ledger.folder.rglob("*") if p.is_file()}
+            pd.testing.assert_frame_equal(old.results(), study.results(), check_exact=True)
+            assert old.status()["weighted_f1"].between(0, 1).all() and len(old.comparisons()) == 1
+            assert before == {p: p.read_bytes() for p in old.ledger.folder.rglob("*") if p.is_file()}
+            assert old.missing() == []
+    for run in old.runs:
+        record = old.record(run.variant.name, run.fold, run.seed)
+        stored = record.predictions("test")
+        assert record.scores == scores(stored["label"], stored["logits"].argmax(1), 7)
+    assert {"weighted_f1", "weighted_f1: SD seeds"} <= set(mc.tables.results_table(old))
+
+
+def test_the_identity_of_a_run_is_what_it_always_was():
+    """A run that would be called something else would be trained again: old ledgers have to open."""
+    variant = mc.Variant.from_name("cross_tva_corrected")
+    assert Run("0123456789abcdef", variant, 2, 3, SHORT).key == "e67cec7b778e"
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
@@ -463,6 +514,7 @@ def test_a_declaration_is_read(declare):
     study = mc.open_study(file)
     assert len(study.variants) == 16 and "self_ta_standardised" in study.variants
     assert (study.seeds, study.folds, study.margin) == ([3, 4], [2, 1], 0.03)
+    assert mc.open_study(file, primary_metric="weighted_f1").primary_metric == "weighted_f1"
     assert study.primary_metric == "balanced_accuracy" and study.protocol == Protocol(max_epochs=7)
     assert study.ledger.folder == file.parent / "kept" / "here"
     assert study.declaration.pairs == [("uniform_tva", "self_tva")]

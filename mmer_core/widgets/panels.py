@@ -12,7 +12,7 @@ from mmer_core import bundle, figures
 from mmer_core.corpus import MODALITIES, Corpus
 from mmer_core.explain import explain
 from mmer_core.formats import open_corpus
-from mmer_core.metrics import METRICS, PUBLISHED_NAMES, published_results
+from mmer_core.metrics import METRICS, names_elsewhere, published_results
 from mmer_core.model import HEADS
 from mmer_core.stats import cautions, side_by_side
 from mmer_core.study import Study
@@ -150,7 +150,7 @@ def results_shown(study: Study) -> Shown:
     scores = pd.DataFrame({"mean of runs": mine.mean(), "lowest run": mine.min(), "highest run": mine.max()})
     scores.insert(0, "score (%)", [m.replace("_", " ") for m in METRICS])
     scores["published, on IEMOCAP"] = 100 * published.reindex(METRICS).astype(float)
-    scores["its name there"] = [PUBLISHED_NAMES[m][0] for m in METRICS]
+    scores["its names elsewhere"] = [names_elsewhere(m) for m in METRICS]
     runs = f"{len(results)} of {len(study.runs)} runs, {results['parameters'].iloc[0]:,} parameters"
     pictures = (bundle.learning_curves(study, [variant]), bundle.confusion(study, variant))
     return Shown(f"<b>{variant}</b>: {runs}, {title}{table(scores)}", pictures)
