@@ -3,25 +3,20 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from mmer_core import figures, stats, tables
+from mmer_core.analyses import ANALYSES, Item, Table
 from mmer_core.errors import MmerError
 from mmer_core.explain import explain
 from mmer_core.metrics import SOURCE, names_elsewhere
 from mmer_core.study import Study
 
-
-class Table(NamedTuple):
-    frame: pd.DataFrame
-    caption: str
-
-
-Item = Figure | Table | str
+KINDS = {"scores_self": ("self", "uniform"), "scores": ("self", "uniform", "cross", "both")}
+KINDS_OF_TABLES = {"results_self": ("self", "uniform"), "results_cross": ("cross", "both"), "results": KINDS["scores"]}
 
 
 def contents(study: Study) -> dict[str, Callable[[], Item]]:
@@ -36,44 +31,38 @@ def contents(study: Study) -> dict[str, Callable[[], Item]]:
         items["corpus_audio"] = lambda: figures.audio_scales(corpus, study.folds[0])
     if "tokens" in corpus.arrays:
         items["corpus_words"] = lambda: figures.embedding_coverage(corpus)
-    if results.empty:
-        return items
-    without_cross = results[results["attention"].isin(["self", "uniform"])]
-    if len(without_cross):
-        items["scores_self"] = lambda: figures.scores(without_cross, corpus)
+    items |= {name: partial(make, study) for name, make in ANALYSES.items()}
+    items |= {name: partial(_scores, study, kinds) for name, kinds in KINDS.items()}
+    items |= {name: partial(_results, study, kinds) for name, kinds in KINDS_OF_TABLES.items()}
     trained = list(dict.fromkeys(results["variant"]))
     best = [name for name in ("self_tva", "cross_tva") if name in trained] or trained[:1]
-    names = "; ".join(f"{ours} is called {names_elsewhere(ours)}" for ours in tables.scores_shown(study))
-    caption = f"Test scores in %: {names}. {title}. Published numbers: IEMOCAP; {SOURCE}."
-    items["scores"] = lambda: figures.scores(results, corpus)
-    items["results"] = lambda: Table(tables.results_table(study), caption)
     items["learning_curves"] = lambda: learning_curves(study, best)
     for name in best:
         items[f"confusion_{name}"] = partial(confusion, study, name)
         items[f"attention_{name}"] = partial(_attention, study, name)
-    most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks))
+    most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks), default="")
     items["attention_example"] = lambda: _attention(study, most_blocks)
-    if not tables.has_verdicts(study):
-        return items
-    items["forest"] = lambda: figures.forest(study.comparisons(), title)
-    items["comparisons"] = lambda: Table(stats.verdict_table(study.comparisons()), f"Differences in points. {title}.")
-    items["report"] = lambda: stats.prose(study.comparisons(), title)
+    items["forest"] = lambda: figures.forest(study.judged(), title)
+    items["comparisons"] = lambda: Table(stats.verdict_table(study.judged()), f"Differences in points. {title}.")
+    items["report"] = partial(_report, study)
     for pair in study.declaration.pairs:
         if set(pair) <= set(trained):
-            items["paired_{}_{}".format(*pair)] = partial(
-                lambda pair: figures.paired(study.comparisons([pair])[0], title), pair
-            )
-    if len(trained) > 1 and not study.missing():  # simulated studies are as balanced as this one has to be
-        items["calibration"] = lambda: _calibration(study)
+            items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
     return items
 
 
 def show(study: Study, name: str) -> Figure | Styler | None:
-    """One thing of a study for a notebook, and its files in figures/. A text is printed."""
+    """One thing of a study for a notebook, and its files in figures/. Texts are printed, or why it cannot be made yet.
+
+    MmerError for a name that no study has.
+    """
     items = contents(study)
     if name not in items:
         raise MmerError(f"{study!r} has no {name!r} to show; it has {', '.join(items)}")
-    item = items[name]()
+    try:
+        item = items[name]()
+    except MmerError as error:
+        return print(f"Not yet: {error}")
     _save(item, name, None)
     if isinstance(item, Table):
         return tables.shown(item.frame).style.hide(axis="index")
@@ -81,10 +70,19 @@ def show(study: Study, name: str) -> Figure | Styler | None:
 
 
 def export(study: Study, folder: str | Path | None = None) -> list[Path]:
-    """Write all figures and tables of what has been trained of a study, into figures/ by default; returns the files."""
+    """Write all figures and tables that the runs of a study allow so far, into figures/ by default; returns the files.
+
+    What cannot be made yet is named with the reason, on standard output. MmerError if nothing has been trained.
+    """
     if study.results().empty:
         raise MmerError(f"{study!r}: train something first (python -m mmer_core run)")
-    return [file for name, make in contents(study).items() for file in _save(make(), name, folder)]
+    files = []
+    for name, make in contents(study).items():
+        try:
+            files += _save(make(), name, folder)
+        except MmerError as error:
+            print(f"left out {name}: {error}")
+    return files
 
 
 def _save(item: Item, name: str, folder: str | Path | None) -> list[Path]:
@@ -97,27 +95,56 @@ def _save(item: Item, name: str, folder: str | Path | None) -> list[Path]:
     return [file]
 
 
+def _scores(study: Study, kinds: Sequence[str]) -> Figure:
+    """The runs of some kinds of attention; incomplete variants are marked."""
+    results = _finished(study, kinds)
+    return figures.scores(results, study.corpus, {name: study.marked(name) for name in results["variant"].unique()})
+
+
+def _results(study: Study, kinds: Sequence[str]) -> Table:
+    names = "; ".join(f"{ours} is called {names_elsewhere(ours)}" for ours in tables.scores_shown(study))
+    caption = f"Test scores in %: {names}. {study.corpus.title}. Published numbers: IEMOCAP; {SOURCE}."
+    return Table(tables.results_table(study, _finished(study, kinds)), caption)
+
+
+def _finished(study: Study, kinds: Sequence[str]) -> pd.DataFrame:
+    results = study.results()
+    mine = results[results["attention"].isin(kinds)]
+    if mine.empty:
+        raise MmerError(f"no variant with {' or '.join(kinds)} attention has been trained")
+    return mine
+
+
+def _report(study: Study) -> str:
+    """The verdicts in words, and the declared pairs that cannot be judged yet."""
+    judged = stats.prose(study.judged(), study.corpus.title)
+    still_open = [f"No verdict on {second} − {first}: {why}." for (first, second), why in study.open_pairs().items()]
+    return "\n".join([judged, *(still_open if len(study.folds) > 2 else [])])
+
+
+def _paired(study: Study, pair: tuple[str, str]) -> Figure:
+    return figures.paired(study.comparison(*pair), study.corpus.title)
+
+
 def learning_curves(study: Study, variants: Sequence[str]) -> Figure:
-    title = study.corpus.title if len(variants) > 1 else f"{variants[0]}, {study.corpus.title}"
+    if not variants:
+        raise MmerError("nothing has been trained")
+    title = ", ".join([*map(study.marked, variants), study.corpus.title])
     return figures.learning_curves(study.learning_curves(), variants, title)
 
 
 def confusion(study: Study, variant: str) -> Figure:
     corpus = study.corpus
-    return figures.confusion(study.confusion(variant), corpus.classes, f"{variant}, {corpus.title}")
+    return figures.confusion(study.confusion(variant), corpus.classes, f"{study.marked(variant)}, {corpus.title}")
 
 
 def _attention(study: Study, variant: str) -> Figure:
     """The first attention block of a variant's first run, on the first test utterance of its fold."""
     results, corpus = study.results(), study.corpus
+    if results.empty:
+        raise MmerError("nothing has been trained")
     fold, seed = results.loc[results["variant"] == variant, ["fold", "seed"]].iloc[0]
     explanation = explain(study.model(variant, fold, seed), corpus, int(corpus.folds[fold].test[0]), fold)
     block = next(iter(explanation.maps.values()))
     where = f"{variant}, fold {fold}, seed {seed}, {explanation.id}: {explanation.label}"
     return figures.attention_map(block, None, f"{where}\nblock {block.block}, mean of heads, {corpus.title}")
-
-
-def _calibration(study: Study) -> Figure:
-    main = study.main_comparison()
-    title = f"simulated studies like {main.second} − {main.first}, {study.corpus.title}"
-    return figures.calibration(stats.calibration_table(main), title)

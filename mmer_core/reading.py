@@ -11,7 +11,7 @@ from mmer_core.declaration import Declaration, Pair, default_pairs
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Ledger, Record, Run
 from mmer_core.metrics import METRICS
-from mmer_core.stats import Comparison, compare
+from mmer_core.stats import Comparison, Difference, compare, on_each_split
 from mmer_core.variant import Variant
 
 
@@ -137,31 +137,94 @@ class Reader:
         return ", and ".join(reasons)
 
     def comparisons(self, pairs: Iterable[Pair] | None = None, metric: str | None = None) -> list[Comparison]:
-        """The declared pairs (or others) compared by the study's metric (or another), where both variants are trained.
+        """The declared pairs (or others) compared by the study's metric (or another), where the runs allow a verdict.
 
-        The difference is second minus first; each one says why it is exploratory, if it is. MmerError without a margin.
+        The difference is second minus first; each one says why it is exploratory, if it is, and notes what is still
+        missing. Pairs that cannot be judged yet are left out: see `open_pairs`. MmerError without a margin.
         """
-        if self.margin is None:
-            raise MmerError("a verdict needs a margin: declare it in the study before the runs")
-        wanted = self.declaration if pairs is None else self.declaration.changed(comparisons=pairs)
         results, metric = self.results(), metric or self.primary_metric
-        return [
-            compare(results, *pair, metric, rope=self.margin, exploratory=self.exploratory(metric, pair))
-            for pair in wanted.pairs
-            if set(pair) <= set(results["variant"])
-        ]
+        return [self._compare(results, pair, metric) for pair in self._pairs(pairs) if not self._open(results, pair)]
+
+    def open_pairs(self, pairs: Iterable[Pair] | None = None) -> dict[Pair, str]:
+        """Why declared pairs (or others) cannot be judged by `comparisons` yet, in words."""
+        results = self.results()
+        return {pair: why for pair in self._pairs(pairs) if (why := self._open(results, pair))}
+
+    def judged(self) -> list[Difference]:
+        """The verdicts on the declared pairs: over folds, or in a study of one or two folds on each split by itself.
+
+        MmerError with the reason if there is none.
+        """
+        found: list[Difference] = list(self.comparisons())
+        if len(self.folds) < 3:
+            trained = [pair for pair in self.declaration.pairs if all(map(self._finished, pair))]
+            found = [d for pair in trained for d in self._on_each_split(pair)]
+        if not found:
+            why = "; ".join(dict.fromkeys(self.open_pairs().values())) or "the study declares no comparison"
+            raise MmerError(f"no declared comparison can be judged yet: {why}")
+        return found
+
+    def comparison(self, first: str, second: str, metric: str | None = None) -> Comparison:
+        """The verdict on two variants; MmerError with the reason if there can be none yet."""
+        for why in self.open_pairs([(first, second)]).values():
+            raise MmerError(why)
+        return self.comparisons([(first, second)], metric)[0]
 
     def main_comparison(self) -> Comparison:
-        """What deserves the closest look: the last declared comparison that is trained, or else the first two variants.
+        """What deserves the closest look: the last declared pair that can be judged, or else the first two variants.
 
-        MmerError if fewer than two variants are trained, or the study declares no margin.
+        MmerError with the reason if no pair can be judged, or the study declares no margin.
         """
+        if declared := self.comparisons():
+            return declared[-1]
         trained = [name for name in self.variants if self._finished(name)]
         if len(trained) < 2:
             raise MmerError(f"a comparison needs two trained variants; trained so far: {', '.join(trained) or 'none'}")
-        declared = [pair for pair in self.declaration.pairs if set(pair) <= set(trained)]
-        pair = declared[-1] if declared else (trained[0], trained[1])
-        return self.comparisons([pair])[0]
+        return self.comparison(trained[0], trained[1])
+
+    def marked(self, variant: str) -> str:
+        """A variant's name, with "7 of 10 runs" behind it while some are missing."""
+        done, wanted = len(self._finished(variant)), len(self.folds) * len(self.seeds)
+        return variant if done == wanted or variant not in self.variants else f"{variant} ({done} of {wanted} runs)"
+
+    def _pairs(self, pairs: Iterable[Pair] | None) -> list[Pair]:
+        if self.margin is None:
+            raise MmerError("a verdict needs a margin: declare it in the study before the runs")
+        return (self.declaration if pairs is None else self.declaration.changed(comparisons=pairs)).pairs
+
+    def _open(self, results: pd.DataFrame, pair: Pair) -> str:
+        """Why two variants cannot be judged over folds; empty if they can."""
+        folds = [set(results.loc[results["variant"] == name, "fold"]) for name in pair]
+        has = [
+            f"{name} has {'folds ' + ', '.join(map(str, sorted(f))) if f else 'no runs'}"
+            for name, f in zip(pair, folds, strict=True)
+        ]
+        if folds[0] != folds[1] or not folds[0]:
+            return f"both sides need the same folds, but {has[0]} and {has[1]}, of {len(self.folds)}"
+        if len(folds[0]) < 3:
+            return f"a verdict over folds needs three or more; {pair[0]} and {pair[1]} have {len(folds[0])}"
+        return ""
+
+    def _compare(self, results: pd.DataFrame, pair: Pair, metric: str) -> Comparison:
+        assert self.margin is not None  # see `_pairs`
+        found = compare(results, *pair, metric, rope=self.margin, exploratory=self.exploratory(metric, pair))
+        found.notes.extend(self._interim(pair))
+        return found
+
+    def _on_each_split(self, pair: Pair) -> list[Difference]:
+        assert self.margin is not None  # see `_pairs`
+        first, second = map(self.predictions, pair)
+        stamp = self.exploratory("accuracy", pair)
+        found = on_each_split(first, second, rope=self.margin, names=pair, exploratory=stamp)
+        for difference in found:
+            difference.notes.extend(self._interim(pair))
+        return found
+
+    def _interim(self, pair: Pair) -> list[str]:
+        """A note where runs are missing."""
+        marked = [self.marked(name) for name in pair]
+        missing = [mark for mark, name in zip(marked, pair, strict=True) if mark != name]
+        return [f"Interim, while runs are missing: {', '.join(missing)}."] if missing else []
 
 
 def _result(run: Run, record: Record) -> dict:

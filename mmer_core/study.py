@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
+from loky import cpu_count
 
 from mmer_core.corpus import Corpus
 from mmer_core.declaration import Declaration, read
@@ -16,7 +17,7 @@ from mmer_core.model import FusionModel
 from mmer_core.paths import root
 from mmer_core.protocol import Protocol
 from mmer_core.reading import Reader
-from mmer_core.running import in_processes, in_stacks, progress_bar
+from mmer_core.running import effort, in_processes, in_stacks, progress_bar
 from mmer_core.variant import Variant
 
 
@@ -91,7 +92,36 @@ class Study(Reader):
         """The same study with other variants; all else that was declared stays, comparisons too."""
         return Study.from_declaration(self.corpus, self.declaration.changed(variants=variants), self.ledger)
 
-    def run(self, executor=None, progress: bool = True, device: str | None = None) -> "Study":
+    def progress(self) -> str:
+        """What has been trained and what is missing, about how long that would take, and what trains it."""
+        missing = self.missing()
+        if not missing:
+            return f"All {len(self.runs)} runs of this study are trained."
+        told = [f"{len(self.runs) - len(missing)} of {len(self.runs)} runs of this study are trained."]
+        lacking = dict.fromkeys(run.variant.name for run in missing)
+        told.append(f"Missing: {', '.join(self.marked(name) for name in lacking)}.")
+        done = self.results()
+        if done.empty:
+            told.append("How long they take is known when the first one is done.")
+        else:
+            efforts = {name: effort(variant, self.corpus.sizes) for name, variant in self.variants.items()}
+            rate = done["seconds"].sum() / done["variant"].map(efforts).sum()
+            seconds = done.groupby("variant")["seconds"].mean()
+            left = sum(seconds.get(r.variant.name, rate * efforts[r.variant.name]) for r in missing) / cpu_count()
+            told.append(
+                f"They would take about {left / 60:.0f} minutes here."
+                if left < 7200
+                else f"They would take about {left / 3600:.1f} hours here."
+            )
+        return " ".join([*told, "Notebooks 02 and 03 train them, or: python -m mmer_core run"])
+
+    def run(
+        self,
+        executor=None,
+        progress: bool = True,
+        device: str | None = None,
+        attention: Iterable[str] | None = None,
+    ) -> "Study":
         """Train what is missing, and return the study.
 
         Each run is filed as soon as it is done: an interruption costs the runs in flight and no other. MmerError if
@@ -103,12 +133,13 @@ class Study(Reader):
             progress: show runs done, the last scores and the time left.
             device: train in this process, all missing runs of a variant at once: "cuda" for a GPU. (Tested on the CPU,
                 where it equals single runs in float64; on a GPU it was not measured yet.)
+            attention: only variants with one of these kinds of it, such as ("self", "uniform").
         """
         if executor is not None and device is not None:
             raise MmerError("runs are trained by an executor or a device; got both")
         decisions = {name: getattr(self.declaration, name) for name in ("primary_metric", "margin", "comparisons")}
         self.ledger.declare(self.corpus.fingerprint, **decisions)
-        missing = self.missing()
+        missing = [run for run in self.missing() if attention is None or run.variant.attention in attention]
         if not missing:
             return self
         if device is None:

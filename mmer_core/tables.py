@@ -19,31 +19,28 @@ REMINDER = (
 )
 
 
-def has_verdicts(study: Study) -> bool:
-    """Whether the study allows any: they need a margin, and three folds or more."""
-    return study.margin is not None and len(study.folds) > 2
-
-
 def scores_shown(study: Study) -> list[str]:
     """The scores that tables show."""
     return list(dict.fromkeys((*SCORES, study.primary_metric)))
 
 
-def results_table(study: Study) -> pd.DataFrame:
+def results_table(study: Study, results: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a variant: parameters, runs, and of `scores_shown` (per cent) the mean, SD over folds and SD over seeds.
 
     SD over folds: of the means over seeds. SD over seeds: within a fold, pooled over folds; needs two seeds. Then the
     verdict of cross- against self-attention on the same modalities, where the study declares a margin. The last columns
     are the numbers published for IEMOCAP (source: `metrics.SOURCE`), under the field's names.
     """
-    results = study.results()
+    results = study.results() if results is None else results
     published = published_results().set_index("variant").reindex(results["variant"].unique())
     verdicts = {}
-    if has_verdicts(study):  # the variants of a declared pair stand in either order, and "cross" sorts before "self"
+    if (
+        study.margin is not None
+    ):  # the variants of a declared pair stand in either order, and "cross" sorts before "self"
         verdicts = {min(c.first, c.second): c.verdict for c in study.comparisons() if self_and_cross(c)}
     rows = []
     for name, mine in results.groupby("variant", sort=False):
-        row = {"variant": name, "parameters": mine["parameters"].iloc[0], "runs": len(mine)}
+        row = {"variant": name, "parameters": mine["parameters"].iloc[0], "runs": _runs(study, len(mine))}
         for metric in scores_shown(study):
             by_fold = mine.groupby("fold")[metric]
             row |= {
@@ -54,6 +51,11 @@ def results_table(study: Study) -> pd.DataFrame:
         row["against self"] = verdicts.get(name, "")
         rows.append(row | {f"published {metric}": 100 * published.loc[name, metric] for metric in SCORES})
     return pd.DataFrame(rows)
+
+
+def _runs(study: Study, done: int) -> int | str:
+    wanted = len(study.folds) * len(study.seeds)
+    return done if done == wanted else f"{done} of {wanted}"
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:

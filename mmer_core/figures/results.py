@@ -1,6 +1,6 @@
 """Pictures of finished runs: learning curves, scores, confusion, attention weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,10 +40,11 @@ def learning_curves(curves: pd.DataFrame, variants: Sequence[str], title: str) -
 
 
 @styled
-def scores(results: pd.DataFrame, corpus: Corpus) -> Figure:
+def scores(results: pd.DataFrame, corpus: Corpus, marked: Mapping[str, str] | None = None) -> Figure:
     """Accuracy and balanced accuracy of each variant: small marks are runs, large ones means, diamonds the paper's.
 
-    Dotted lines: the scores of always naming the largest class of the corpus. `results` is `Study.results()`.
+    Dotted lines: the scores of always naming the largest class of the corpus. `results` is `Study.results()`;
+    `marked` names variants as the picture shall, such as with the number of their runs.
     """
     majority, classes = corpus.report()["classes"]["share"].max(), len(corpus.classes)
     variants = list(dict.fromkeys(results["variant"]))
@@ -58,7 +59,8 @@ def scores(results: pd.DataFrame, corpus: Corpus) -> Figure:
             if name in published.index:
                 ax.plot(100 * published.loc[name, metric], y, "d", markersize=5, markerfacecolor="none", color="black")
         ax.axvline(100 * chance, color="black", linestyle=":")
-        ax.set(xlabel=f"{metric.replace('_', ' ')} (%)", yticks=range(len(variants)), yticklabels=variants)
+        ax.set(xlabel=f"{metric.replace('_', ' ')} (%)", yticks=range(len(variants)))
+        ax.set_yticklabels([(marked or {}).get(name, name) for name in variants])
         ax.grid(axis="y", linewidth=0.3)
     axes[0].invert_yaxis()
     axes[0].plot([], [], "o", color="black", markersize=2.5, label="a run")

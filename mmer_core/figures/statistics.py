@@ -65,8 +65,8 @@ def forest(comparisons: Sequence[Difference], title: str, ax: Axes | None = None
     for y, c in enumerate(comparisons):
         _intervals(ax, c, y, label=y == 0)
         ax.text(1.02, y, c.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
-    ax.set(yticks=range(n), yticklabels=[f"{c.second} − {c.first}" for c in comparisons], ylim=(n - 0.5, -0.5))
-    ax.set(xlabel=f"difference in {comparisons[0].metric.replace('_', ' ')} (points)", title=title)
+    ax.set(yticks=range(n), yticklabels=[c.label for c in comparisons], ylim=(n - 0.5, -0.5))
+    ax.set(xlabel=f"difference in {comparisons[0].metric.partition(',')[0].replace('_', ' ')} (points)", title=title)
     if alone:
         ax.figure.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     else:

@@ -43,6 +43,15 @@ class Difference:
         if isinstance(self.rope, bool) or not (isinstance(self.rope, Real) and 0 < self.rope < np.inf):
             raise MmerError(f"rope is the smallest difference that matters, above 0; got {self.rope!r}")
 
+    @property
+    def label(self) -> str:
+        """The two sides, and what has to be known of them: that it is about one split, or still lacks runs."""
+        split = self.metric.partition(", ")[2]
+        marks = [
+            mark for mark in (split, "interim" if any(n.startswith("Interim") for n in self.notes) else "") if mark
+        ]
+        return f"{self.second} − {self.first}" + (f" ({', '.join(marks)})" if marks else "")
+
     def interval(self, level: float) -> Interval:
         """Student's t interval with that coverage."""
         reach = float(stats.t.ppf((1 + level) / 2, self.df)) * self.se

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mmer_core.stats.compare import Comparison
+from mmer_core.stats.compare import Comparison, Difference
 from mmer_core.stats.effects import holm
 
 
-def self_and_cross(comparison: Comparison) -> bool:
+def self_and_cross(comparison: Difference) -> bool:
     """Whether it is about self- and cross-attention, all else being the same, as the names of the variants say."""
     cross, by_itself = sorted((comparison.first, comparison.second))
     return by_itself.startswith("self_") and cross == by_itself.replace("self_", "cross_", 1)
 
 
-def verdict_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+def verdict_table(comparisons: Sequence[Difference]) -> pd.DataFrame:
     """A row a comparison: points, ends of both intervals, p, Holm's p over the rows, verdict, and its stamp."""
     columns = ["comparison", "points", "95% low", "95% high", "90% low", "90% high", "p", "verdict"]
     columns += ["beyond the margin", "exploratory"]
@@ -22,13 +22,13 @@ def verdict_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     for c in comparisons:
         points = [100 * x for x in (c.difference, *c.interval95, *c.interval90)]
         answers = ["yes" if answer else "no" for answer in (c.exceeds_margin, c.exploratory)]
-        rows.append([f"{c.second} - {c.first}", *points, c.p, c.verdict, *answers])
+        rows.append([c.label.replace("−", "-"), *points, c.p, c.verdict, *answers])
     table = pd.DataFrame(rows, columns=columns)
     table.insert(7, "p (Holm)", holm(table["p"]))
     return table
 
 
-def prose(comparisons: Sequence[Comparison], corpus: str) -> str:
+def prose(comparisons: Sequence[Difference], corpus: str) -> str:
     """A short report in words, a line a sentence.
 
     "Comparable in all sets" needs every single verdict to be equivalent or negligible: as an intersection of claims it
@@ -36,11 +36,14 @@ def prose(comparisons: Sequence[Comparison], corpus: str) -> str:
     """
     if not comparisons:
         return f"On the {corpus}, no declared comparison has been trained."
-    metric, rope, n = comparisons[0].metric, comparisons[0].rope, len(comparisons)
-    folds, seeds = comparisons[0].pairs["fold"].nunique(), comparisons[0].pairs["seed"].nunique()
-    design = f"{folds} folds and {seeds} seed{'s' if seeds > 1 else ''}"
-    text = [f"On the {corpus}, with {design}, {metric} as primary metric and a margin of {100 * rope:g} points:"]
+    first, n = comparisons[0], len(comparisons)
+    metric, rope = first.metric.partition(",")[0], first.rope
+    design, primary = "on this split only", ""
+    if isinstance(first, Comparison):
+        design, primary = f"with {first.design}", "primary "
+    text = [f"On the {corpus}, {design}, {metric} as {primary}metric and a margin of {100 * rope:g} points:"]
     text += [c.sentence() for c in comparisons]
+    text += dict.fromkeys(note for c in comparisons for note in c.notes if note.startswith(("Interim", "This split")))
     modalities = {c.first.split("_")[1] for c in comparisons if self_and_cross(c)}
     if len(modalities) == n:  # the paper's question, put once for each set of modalities
         sides, one, many = "Self- and cross-attention", "set of modalities", "sets of modalities"
@@ -61,6 +64,6 @@ def prose(comparisons: Sequence[Comparison], corpus: str) -> str:
         text.append(f"Of {len(apart)} excluded zeros, {sure} remain after Holm's correction over the {what}.")
     else:
         text.append("Nor is a difference shown for any.")
-    if seeds < 5:
+    if isinstance(first, Comparison) and min(first.seeds) < 5:
         text.append("With so few seeds the scatter of training is hardly known.")
     return "\n".join(text)

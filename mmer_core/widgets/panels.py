@@ -160,7 +160,7 @@ def attention_panel(study: Study) -> W.VBox:
     """Pick a finished run, an utterance of its test part, a block and a head; see the attention weights."""
     results, corpus = study.results(), study.corpus
     if results.empty:
-        return W.VBox([W.HTML("No run of this study is finished yet: call <code>study.run()</code>.")])
+        return W.VBox([W.HTML(html.escape(study.progress()))])
     names = list(dict.fromkeys(results["variant"]))
     variant = choice("variant", names, value="self_tva" if "self_tva" in names else names[0])
     fold, seed, utterance, block = map(choice, ("fold", "seed", "utterance", "block"))
@@ -207,7 +207,8 @@ def comparison_panel(study: Study) -> W.VBox:
     """Choose two variants and a metric; see paired scores, the difference with its interval, and the verdict."""
     names = list(dict.fromkeys(study.results()["variant"]))
     if len(names) < 2 or study.margin is None:
-        return W.VBox([W.HTML("A verdict needs two variants that are trained, and a margin declared in the study.")])
+        need = "A verdict needs two variants that are trained, and a margin declared in the study."
+        return W.VBox([W.HTML(f"{need} {html.escape(study.progress())}")])
     start = ("self_tva", "cross_tva") if {"self_tva", "cross_tva"} <= set(names) else names[:2]
     first, second = (choice(d, names, value=v) for d, v in zip(("first", "second"), start, strict=True))
     metric = choice("metric", [(m.replace("_", " "), m) for m in METRICS], value=study.primary_metric)
@@ -218,7 +219,7 @@ def comparison_panel(study: Study) -> W.VBox:
 
 def comparison_shown(study: Study, first: str, second: str, metric: str) -> Shown:
     """The verdict on two variants with what to beware of, their runs in pairs, and what other methods say."""
-    (comparison,) = study.comparisons([(first, second)], metric)
+    comparison = study.comparison(first, second, metric)
     verdict, rest = html.escape(comparison.sentence()).split(":", 1)
     notes = "".join(f"<br>{html.escape(note)}" for note in (*comparison.notes, *cautions(comparison)))
     tests = side_by_side(comparison).rename(columns={"estimate": "points", "keeps_level": "keeps 5%"})

@@ -1,0 +1,187 @@
+"""The analyses of a study beside its verdicts: each makes a table, a text or a picture, or says why it cannot yet.
+
+All raise MmerError with the reason while the runs do not allow them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmer_core import figures, stats
+from mmer_core.errors import MmerError
+from mmer_core.metrics import published_results
+from mmer_core.stats.calibration import variance_levels
+from mmer_core.study import Study
+
+
+class Table(NamedTuple):
+    frame: pd.DataFrame
+    caption: str
+
+
+Item = Figure | Table | str
+
+
+def chances(study: Study) -> Table:
+    """Probability of each verdict, in per cent, if the truth were 0 or the margin."""
+    main = study.main_comparison()
+    frame = stats.chances_now(main)
+    frame[list(stats.VERDICTS)] *= 100
+    return Table(frame, f"Chances of each verdict (%) on {main.label}. {study.corpus.title}.")
+
+
+def controls(study: Study) -> Table:
+    """Learned attention against attention frozen to equal weights."""
+    pairs = [
+        (f"uniform_{variant.modalities}", name)
+        for name, variant in study.variants.items()
+        if name in (f"self_{variant.modalities}", f"cross_{variant.modalities}")
+    ]
+    comparisons = study.comparisons(pairs)
+    if not comparisons:
+        raise MmerError(
+            "no variant with learned attention and its uniform control are both trained, on three folds or more"
+        )
+    return Table(
+        stats.verdict_table(comparisons), f"Learned against uniform attention, in points. {study.corpus.title}."
+    )
+
+
+def in_other_words(study: Study) -> str:
+    """The main comparison by the Bayesian t, over utterances, by ensembles; and what it hinges on."""
+    main = study.main_comparison()
+    first, second = study.predictions(main.first), study.predictions(main.second)
+    lines = [f"{main.label}: " + ", ".join(f"P({name}) = {p:.3f}" for name, p in stats.bayesian(main).items())]
+    hinges = "would" if stats.hinges_on_overlap(main) else "would not"
+    lines.append(f"Without the correction for overlapping train parts the verdict {hinges} be another one.")
+    for test in (stats.clustered(first, second), stats.ensembles(first, second)):
+        lines.append(f"{test.method}: {100 * test.estimate:+.1f} points, p = {test.p:.3f}. {test.limit}")
+    return "\n".join(lines)
+
+
+def effect_sizes(study: Study) -> Table:
+    main = study.main_comparison()
+    return Table(stats.effect_sizes(main), f"Sizes of {main.label}. {study.corpus.title}.")
+
+
+def improvement(study: Study) -> Table:
+    """Probability, in per cent, that the second variant beats the first."""
+    main = study.main_comparison()
+    frame = stats.improvement(main)
+    frame[["probability", "low", "high"]] *= 100
+    return Table(frame, f"Chance (%) that a run of {main.second} beats one of {main.first}. {study.corpus.title}.")
+
+
+def variance(study: Study) -> Figure:
+    main = study.main_comparison()
+    return figures.variance(stats.difference_components(main), f"{main.label}, {study.corpus.title}")
+
+
+def score_components(study: Study) -> Table:
+    main = study.main_comparison()
+    frame = stats.score_components(study.results(), [main.first, main.second], main.metric)
+    return Table(frame, f"Variance of single scores, squared points. {study.corpus.title}.")
+
+
+def seeds_and_sampling(study: Study) -> str:
+    """What test sampling alone adds to the variance of folds, and whether runs with the same seed are alike."""
+    main = study.main_comparison()
+    first, second = study.predictions(main.first), study.predictions(main.second)
+    alone = f"Test sampling alone: {stats.sampling_variance(first, second):.2f} squared points (accuracy)."
+    return f"{alone}\nCorrelation of runs with the same seed: {stats.seed_correlation(main):+.2f}."
+
+
+def calibration(study: Study) -> Figure:
+    main = study.main_comparison()
+    if variance_levels(main)["upper 80% limit"] == (0.0, 0.0):
+        raise MmerError("all runs differ by the same amount: there is no scatter to simulate")
+    title = f"simulated studies like {main.label}, {study.corpus.title}"
+    return figures.calibration(stats.calibration_table(main), title)
+
+
+def same_against_same(study: Study) -> str:
+    main = study.main_comparison()
+    return stats.same_against_same(study.results(), main.first, main.metric, main.rope).sentence()
+
+
+def twins(study: Study) -> Table:
+    frame = stats.twins()
+    frame["different"] *= 100
+    return Table(frame, "Learners that are equal by construction: on how many simulated corpora (%) a method differs.")
+
+
+def plan(study: Study) -> Table:
+    main, results = study.main_comparison(), study.results()
+    hours = results.loc[results["variant"].isin([main.first, main.second]), "seconds"].sum() / 3600
+    sampled = stats.sampling_variance(study.predictions(main.first), study.predictions(main.second))
+    frame = stats.plan(main, hours, sampled)
+    frame.iloc[:, 4:6] *= 100
+    names = {name: f"{name} (%)" for name in frame.columns[4:6]}
+    return Table(frame.rename(columns=names), f"What more runs would buy for {main.label}. {study.corpus.title}.")
+
+
+def advice(study: Study) -> str:
+    return stats.advice(study.main_comparison())
+
+
+def recalls(study: Study) -> Table:
+    """Recall of each class, in per cent, of both sides of the main comparison, or of what is trained."""
+    names = _two(study)
+    parts = [stats.recall_interval(study.recalls(), name).assign(variant=study.marked(name)) for name in names]
+    frame = pd.concat(parts, ignore_index=True)
+    frame[["recall", "low", "high"]] *= 100
+    frame.insert(0, "variant", frame.pop("variant"))
+    return Table(frame, f"Recall (%) with 95% intervals; n counts utterances. {study.corpus.title}.")
+
+
+def class_differences(study: Study) -> Figure:
+    main = study.main_comparison()
+    table = stats.per_class(study.recalls(), main.first, main.second, main.rope)
+    if table["difference"].isna().all():
+        raise MmerError("every class is missing in the test part of some fold")
+    return figures.class_differences(table, f"{main.label}\n{study.corpus.title}", main.rope)
+
+
+def confusion_difference(study: Study) -> Figure:
+    names = _two(study)
+    if len(names) < 2:
+        raise MmerError("two trained variants are needed")
+    first, second = (study.confusion(name) for name in names)
+    title = f"{study.marked(names[1])} − {study.marked(names[0])}\n{study.corpus.title}"
+    return figures.confusion_difference(first, second, study.corpus.classes, title)
+
+
+def published_range(study: Study) -> Table:
+    """The verdicts that the published means and SDs of self and cross allow, by the study's margin."""
+    if study.margin is None:
+        raise MmerError("a verdict needs a margin: declare it in the study before the runs")
+    published = published_results().set_index("variant")[["accuracy", "accuracy_std"]]
+    first, second = (tuple(published.loc[name]) for name in ("self_tva", "cross_tva"))
+    frame = stats.from_summaries(first, second, folds=5, rope=study.margin)
+    frame[["se", "low", "high"]] *= 100
+    return Table(frame, "Published cross_tva - self_tva on IEMOCAP, in points: one row for each possible correlation.")
+
+
+def _two(study: Study) -> list[str]:
+    """Both sides of the main comparison, or where there is none the first trained variants, two at most."""
+    try:
+        main = study.main_comparison()
+        return [main.first, main.second]
+    except MmerError:
+        trained = list(dict.fromkeys(study.results()["variant"]))
+        pairs = [list(pair) for pair in study.declaration.pairs if set(pair) <= set(trained)]
+        if not trained:
+            raise MmerError("nothing has been trained") from None
+        return pairs[-1] if pairs else trained[:2]
+
+
+ANALYSES: dict[str, Callable[[Study], Item]] = {
+    made.__name__: made
+    for made in (
+        *(chances, controls, in_other_words, effect_sizes, improvement, variance, score_components),
+        *(seeds_and_sampling, calibration, same_against_same, twins, plan, advice, recalls, class_differences),
+        *(confusion_difference, published_range),
+    )
+}
