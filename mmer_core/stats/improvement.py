@@ -27,8 +27,8 @@ def improvement(comparison: Comparison) -> pd.DataFrame:
     The model is d_fs = d + fold_f + rest_fs with the variances t^2 and w. On a new fold it is Phi(d / sqrt(t^2 + w));
     on a new seed of the same fold the mean of Phi((d + fold_f) / sqrt(w)) over the folds at hand. Probability and 95%
     interval are quantiles (50, 2.5, 97.5%) of draws of what the data leave open: generalised pivotal quantities
-    (Weerahandi, "Generalized confidence intervals", JASA 88, 1993), in which a mean square is its degrees of freedom
-    over chi-square, d has the verdict's error (overlap included), and a fold's own difference is drawn between its mean and
+    (Weerahandi, "Generalized confidence intervals", JASA 88, 1993). A mean square is its degrees of freedom over
+    chi-square, d has the verdict's error (overlap included), and a fold's own difference is drawn between its mean and
     that of all. With one seed the second row cannot be estimated: it is left out, and the first one says so.
     """
     if not isinstance(comparison, Comparison):
