@@ -3,6 +3,7 @@
 All raise MmerError with the reason while the runs do not allow them.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from mmer_core import figures, stats
 from mmer_core.errors import MmerError
 from mmer_core.metrics import published_results
+from mmer_core.stats.across import FIXED, PREDICTION, RANDOM
 from mmer_core.stats.calibration import variance_levels
 from mmer_core.study import Study
 
@@ -47,6 +49,33 @@ def controls(study: Study) -> Table:
     return Table(
         stats.verdict_table(comparisons), f"Learned against uniform attention, in points. {study.corpus.title}."
     )
+
+
+def pair_matrix(study: Study) -> Figure:
+    """All pairs of trained variants, estimate, interval and verdict in each cell."""
+    return figures.pair_matrix(_all_pairs(study), study.corpus.title, list(study.variants))
+
+
+def all_pairs(study: Study) -> Table:
+    return Table(stats.all_pairs(_all_pairs(study)), f"All pairs, second minus first, in points. {study.corpus.title}.")
+
+
+def best_variants(study: Study) -> str:
+    """Which variant, and which set of modalities, is best, within what can be said."""
+    told = stats.not_shown_worse(_all_pairs(study), list(study.variants)).sentence
+    return f"{study.corpus.title}, {study.primary_metric}: {told}"
+
+
+def across_calibration(study: Study) -> Table:
+    """What a comparison over several corpora may promise; it needs no runs."""
+    frame = stats.across_calibration(studies=1000).query("unequal == 1 and r == 0.2").drop(columns=["unequal", "r"])
+    frame = frame[frame["method"].isin([FIXED, RANDOM, PREDICTION])]
+    for column in ("false positives", "coverage", "false equivalence"):
+        frame[column] *= 100
+    caption = (
+        "Simulated sets of corpora: errors and coverage (%) of statements on several corpora, folds correlated by 0.2."
+    )
+    return Table(frame.astype({"corpora": str, "heterogeneity": str}), caption)
 
 
 def in_other_words(study: Study) -> str:
@@ -164,6 +193,14 @@ def published_range(study: Study) -> Table:
     return Table(frame, "Published cross_tva - self_tva on IEMOCAP, in points: one row for each possible correlation.")
 
 
+def _all_pairs(study: Study) -> list[stats.Comparison]:
+    names = list(dict.fromkeys(study.results()["variant"]))
+    comparisons = study.comparisons(itertools.combinations(names, 2))
+    if not comparisons:
+        raise MmerError("no two variants have the same three folds or more")
+    return comparisons
+
+
 def _two(study: Study) -> list[str]:
     """Both sides of the main comparison, or where there is none the first trained variants, two at most."""
     try:
@@ -182,6 +219,6 @@ ANALYSES: dict[str, Callable[[Study], Item]] = {
     for made in (
         *(chances, controls, in_other_words, effect_sizes, improvement, variance, score_components),
         *(seeds_and_sampling, calibration, same_against_same, twins, plan, advice, recalls, class_differences),
-        *(confusion_difference, published_range),
+        *(confusion_difference, published_range, pair_matrix, all_pairs, best_variants, across_calibration),
     )
 }

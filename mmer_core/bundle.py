@@ -20,7 +20,16 @@ KINDS_OF_TABLES = {"results_self": ("self", "uniform"), "results_cross": ("cross
 
 
 def contents(study: Study) -> dict[str, Callable[[], Item]]:
-    """What there is to show of a study so far: the name of its file, and a function that makes it."""
+    """What there may be to show of a study so far: the name of its file, and a function that makes it.
+
+    MmerError by such a function says why the runs do not allow it yet. Without any run there is only the corpus.
+    """
+    items = everything(study)
+    return items if len(study.results()) else {name: make for name, make in items.items() if name.startswith("corpus_")}
+
+
+def everything(study: Study) -> dict[str, Callable[[], Item]]:
+    """As `contents`, with all that runs will allow."""
     corpus, results, title = study.corpus, study.results(), study.corpus.title
     items: dict[str, Callable[[], Item]] = {
         "corpus_classes": lambda: figures.class_sizes(corpus),
@@ -56,7 +65,7 @@ def show(study: Study, name: str) -> Figure | Styler | None:
 
     MmerError for a name that no study has.
     """
-    items = contents(study)
+    items = everything(study)
     if name not in items:
         raise MmerError(f"{study!r} has no {name!r} to show; it has {', '.join(items)}")
     try:

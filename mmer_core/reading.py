@@ -153,14 +153,14 @@ class Reader:
     def judged(self) -> list[Difference]:
         """The verdicts on the declared pairs: over folds, or in a study of one or two folds on each split by itself.
 
-        MmerError with the reason if there is none.
+        MmerError with the reason if there is none, though pairs are declared.
         """
         found: list[Difference] = list(self.comparisons())
         if len(self.folds) < 3:
             trained = [pair for pair in self.declaration.pairs if all(map(self._finished, pair))]
             found = [d for pair in trained for d in self._on_each_split(pair)]
-        if not found:
-            why = "; ".join(dict.fromkeys(self.open_pairs().values())) or "the study declares no comparison"
+        if not found and self.declaration.pairs:
+            why = "; ".join(dict.fromkeys(self.open_pairs().values()))
             raise MmerError(f"no declared comparison can be judged yet: {why}")
         return found
 

@@ -12,7 +12,8 @@ from mmer_core.figures.style import COLUMN, PAGE, SERIES, colour, place, styled,
 from mmer_core.stats import Comparison, Difference
 
 
-def _margin(ax: Axes, rope: float) -> None:
+def margin(ax: Axes, rope: float) -> None:
+    """Shade what is smaller than the margin, and mark zero; in points."""
     ax.axvspan(-100 * rope, 100 * rope, color="#DDDDDD", zorder=0, label=f"margin ±{100 * rope:g} points")
     ax.axvline(0, color="black", linewidth=0.6)
 
@@ -38,7 +39,7 @@ def paired(comparison: Comparison, title: str) -> Figure:
     left.set(xticks=[0, 1], xticklabels=[c.first, c.second], xlim=(-0.3, 1.3), ylabel=f"{name} (%)")
     left.legend(loc="center right", bbox_to_anchor=(-0.35, 0.5))
 
-    _margin(right, c.rope)
+    margin(right, c.rope)
     folds = list(c.folds["fold"])
     y = c.pairs["fold"].map(folds.index)
     right.plot(100 * c.pairs["difference"], y, "o", color="black", alpha=0.4, markersize=2.5, label="a run")
@@ -61,7 +62,7 @@ def forest(comparisons: Sequence[Difference], title: str, ax: Axes | None = None
         ax.set_axis_off()
         ax.text(0.5, 0.5, f"{title}: no such comparison has been trained.", transform=ax.transAxes, ha="center")
         return ax
-    _margin(ax, comparisons[0].rope)
+    margin(ax, comparisons[0].rope)
     for y, c in enumerate(comparisons):
         _intervals(ax, c, y, label=y == 0)
         ax.text(1.02, y, c.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
@@ -92,7 +93,7 @@ def class_differences(table: pd.DataFrame, title: str, rope: float, ax: Axes | N
     """Difference in recall of each class with its 95% interval; filled where Holm's p is below 5%."""
     table = table.dropna(subset="difference")
     ax = place(ax, COLUMN, 0.9 + 0.22 * len(table))
-    _margin(ax, rope)
+    margin(ax, rope)
     for y, row in enumerate(table.itertuples()):
         ax.plot([100 * row.low, 100 * row.high], [y, y], color=SERIES[0])
         sure = table["p (Holm)"].iloc[y] < 0.05

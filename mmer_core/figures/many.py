@@ -1,0 +1,111 @@
+"""Pictures of many comparisons at once: over corpora, and over all pairs of variants."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
+
+from mmer_core.errors import MmerError
+from mmer_core.figures.statistics import margin
+from mmer_core.figures.style import PAGE, SERIES, place, styled
+from mmer_core.stats import VERDICTS, Difference, all_pairs
+from mmer_core.stats.across import HETEROGENEITY, PREDICTION, SHARE, SPEAKS_OF
+from mmer_core.stats.pairs import variants_of
+
+TINTS = dict(zip(VERDICTS, ("#F3CC7F", "#9AD2F2", "#F7F1A0", "#EEEEEE"), strict=True))  # of Okabe and Ito, lighter
+GREY = "#BBBBBB"
+
+
+@styled
+def forest_across(table: pd.DataFrame, title: str, ax: Axes | None = None) -> Axes:
+    """The table of `stats.across`: corpora, then what all say together; margin shaded, verdicts at the right.
+
+    Thin: 95% interval; thick: 90%; circles are corpora, diamonds means of corpora; dashed: the prediction interval.
+    """
+    rows, alone = table[~table["corpus"].isin([HETEROGENEITY, SHARE])], ax is None
+    n, own = len(rows), int((~table["corpus"].isin(SPEAKS_OF)).sum())
+    ax = place(ax, PAGE, 1.2 + 0.27 * n)
+    margin(ax, rows["margin"].iloc[0])
+    for y, (_, row) in enumerate(rows.iterrows()):
+        colour, mark = (SERIES[1], "o") if y < own else (SERIES[0], "D")
+        wide, narrow = ([100 * row[f"{level}{end}"] for end in ("low", "high")] for level in ("", "90% "))
+        if row["corpus"] == PREDICTION:
+            ax.plot(wide, [y, y], "--|", color=colour, label="95% prediction interval")
+            continue
+        ax.plot(wide, [y, y], linewidth=1.2, color=colour, label=None if y else "95% interval")
+        ax.plot(narrow, [y, y], linewidth=3.5, color=colour, label=None if y else "90% interval")
+        ax.plot(100 * row["difference"], y, mark, markersize=5, color="white", markeredgecolor=colour)
+        stamp = " (exploratory)" if row["exploratory"] else ""
+        ax.text(1.02, y, row["verdict"] + stamp, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+    ax.axhline(own - 0.5, color="black", linewidth=0.4)
+    labels = [
+        name if says == "this corpus" else f"{name}:\n{says}" for name, says in rows[["corpus", "speaks of"]].values
+    ]
+    ax.set(yticks=range(n), yticklabels=labels, ylim=(n - 0.5, -0.5), title=title)
+    one, spread = rows.iloc[0], 100 * table.set_index("corpus").loc[HETEROGENEITY, ["difference", "low", "high"]]
+    between = "SD between corpora {:.1f} ({:.1f} to {:.1f})".format(*spread)
+    ax.set_xlabel(f"{one['second']} − {one['first']}, {rows['metric'].iloc[-1].replace('_', ' ')} (points)\n{between}")
+    if alone:
+        ax.figure.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    else:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=2)
+    return ax
+
+
+@styled
+def pair_matrix(
+    comparisons: Sequence[Difference], title: str, variants: Sequence[str] = (), ax: Axes | None = None
+) -> Axes:
+    """All pairs of variants: the difference below the diagonal (row minus column), the verdict above it.
+
+    Bold and starred: Holm's p over the pairs is below 5%. In brackets: exploratory. Hatched: not compared. `variants`
+    are all there are, in the order wanted.
+    """
+    if not comparisons:
+        raise MmerError("a matrix of pairs needs comparisons; none was given")
+    table, names, alone = all_pairs(comparisons), variants_of(comparisons, variants), ax is None
+    n, metric, rope = len(names), comparisons[0].metric.replace("_", " "), comparisons[0].rope
+    ax = place(ax, PAGE if n > 8 else 4.6, min(7.6, 2.3 + 0.4 * n))
+    for a, b in itertools.product(range(n), repeat=2):
+        _cell(ax, a, b, fill=a == b, color=GREY, hatch="////")
+    for row in table.to_dict("records"):
+        _pair(ax, row, names)
+    ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xticks=range(n), yticks=range(n), title=title)
+    ax.set(xticklabels=names, yticklabels=names)
+    ax.tick_params(axis="x", rotation=90)
+    caption = [f"below the diagonal: row − column in points of {metric},", "± half the 95% interval"]
+    caption += [
+        f"above: the verdict for a margin of {100 * rope:g} points",
+        "in brackets: exploratory; bold, *: Holm's p < 5%",
+    ]
+    ax.set_xlabel("{} {}\n{}\n{}".format(*caption) if n > 8 else "\n".join(caption))
+    keys = [Patch(facecolor=TINTS[v], edgecolor=GREY, label=f"{v[0].upper()}: {v}") for v in VERDICTS]
+    keys.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="not compared"))
+    if alone:
+        ax.figure.figure.legend(handles=keys, loc="outside lower center", ncols=5 if n > 8 else 3)
+    else:
+        ax.legend(handles=keys, loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def _pair(ax: Axes, row: dict, names: Sequence[str]) -> None:
+    """Both cells of a pair, a row of `all_pairs`."""
+    first, second, sure = names.index(row["first"]), names.index(row["second"]), row["p (Holm)"] < 0.05
+    low, high, star = min(first, second), max(first, second), "*" if sure else ""
+    points = row["points"] if second > first else -row["points"]
+    letter = f"({row['verdict'][0]}{star})" if row["exploratory"] == "yes" else row["verdict"][0] + star
+    cells = [  # column, row, text, tint
+        (low, high, f"{points:+.1f}{star}\n±{(row['95% high'] - row['95% low']) / 2:.1f}".replace("-", "−"), "white"),
+        (high, low, letter.upper(), TINTS[row["verdict"]]),
+    ]
+    size, weight = 7 if len(names) <= 8 else 5.2, "bold" if sure else "normal"
+    for x, y, text, tint in cells:
+        _cell(ax, x, y, facecolor=tint, edgecolor=GREY)
+        ax.text(x, y, text, ha="center", va="center", fontsize=size, weight=weight)
+
+
+def _cell(ax: Axes, x: float, y: float, **look: Any) -> None:
+    ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, linewidth=0.4, **look))
