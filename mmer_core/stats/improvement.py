@@ -40,8 +40,8 @@ def improvement(comparison: Comparison) -> pd.DataFrame:
     says = []
     if not known:
         says.append(
-            "With one seed, chance of training and difference between folds cannot be told apart: for a new seed of "
-            "the same fold there is no estimate."
+            "With one seed of a variant, chance of training and difference between folds cannot be told apart: for a "
+            "new seed of the same fold there is no estimate."
         )
     elif between < noise:
         says.append(
@@ -49,7 +49,9 @@ def improvement(comparison: Comparison) -> pd.DataFrame:
             "negative and counts as none."
         )
     if between < NOTHING**2 and noise < NOTHING**2:
-        says.append("Every run differs by the same: nothing scatters, so the interval is a point.")
+        says.append("All differences are the same: nothing scatters, so the interval is a point.")
+    elif known and noise < NOTHING**2:
+        says.append("Seeds never change a difference: on a new seed it is the share of the folds at hand, a point.")
     draws = {"on a new fold": new_fold} | ({"on a new seed of the same fold": same_fold} if known else {})
     rows = [(where, *np.quantile(p, [0.5, 0.025, 0.975]).tolist(), " ".join(says)) for where, p in draws.items()]
     return pd.DataFrame(rows, columns=["where", "probability", "low", "high", "says"])

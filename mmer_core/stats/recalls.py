@@ -1,16 +1,18 @@
 """Recall of each class, with an interval that stays in [0, 1] and widens for rare classes."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.table import results_of
+from mmer_core.stats.table import as_number, as_text, read, results_of, tested_share
 
 KEY = ["fold", "seed", "class"]
 
 
-def recall_interval(recalls: pd.DataFrame, variant: str) -> pd.DataFrame:
+def recall_interval(recalls: pd.DataFrame | str | Path, variant: str) -> pd.DataFrame:
     """class, n, recall, low, high: the recall of each class and its 95% interval; n counts distinct utterances.
 
     With the column n (utterances of the class in the test part of a run; `Study.recalls()` has it) the recall is that
@@ -23,10 +25,10 @@ def recall_interval(recalls: pd.DataFrame, variant: str) -> pd.DataFrame:
     folds do not differ Clopper and Pearson's for as many utterances as folds. Classes that nobody has are left out.
     """
     mine = _checked(recalls, variant)
-    counted, overlap = "n" in mine, _overlap(mine)
+    counted, overlap = "n" in mine, _overlap(mine, variant)
     rows: list[tuple] = []
-    for name, part in mine.dropna(subset="recall").groupby("class", sort=False, observed=True):
-        folds = part.groupby("fold", observed=True)
+    for name, part in mine.dropna(subset="recall").groupby("class", sort=False):
+        folds = part.groupby("fold")
         fold, n = folds["recall"].mean().to_numpy(), folds["n"].first().to_numpy() if counted else None
         if n is None and len(fold) < 2:
             raise MmerError(f"class {name!r} has a recall in one fold only: its interval needs the column n")
@@ -67,44 +69,44 @@ def _student(fold: np.ndarray, overlap: float) -> tuple[float, float]:
     return max(mean - reach, 0.0), min(mean + reach, 1.0)
 
 
-def _overlap(mine: pd.DataFrame) -> float:
+def _overlap(mine: pd.DataFrame, variant: str) -> float:
     """n_test / n_train, or as in `compare` 1 / (folds - 1) where they are not known."""
-    counts = mine.reindex(columns=["n_train", "n_test"])
-    if counts.isna().all(axis=None):
-        return 1 / max(mine["fold"].nunique() - 1, 1)
-    numbers = counts.apply(pd.to_numeric, errors="coerce").astype(float)
-    _refuse(~(np.isfinite(numbers) & (numbers > 0)).all(axis=1), mine, "n_train and n_test", "numbers above 0")
-    return float((numbers["n_test"] / numbers["n_train"]).mean())
+    share, _ = tested_share(mine, [variant])
+    return 1 / max(mine["fold"].nunique() - 1, 1) if share is None else share
 
 
-def _checked(recalls: pd.DataFrame, variant: str) -> pd.DataFrame:
-    """The rows of the variant, with numbers for recall and n; MmerError that names what is wrong."""
-    columns = list(getattr(recalls, "columns", []))
-    if "variant" not in columns:
-        raise MmerError(f"recalls: expected a frame with the columns {['variant', *KEY, 'recall']}, found {columns}")
-    mine = results_of(recalls, variant)
-    if missing := [name for name in [*KEY, "recall"] if name not in columns]:
-        raise MmerError(f"recalls lack the columns {missing}; they have {columns}")
-    _refuse(mine[KEY].isna().any(axis=1), mine, "fold, seed and class", "there in every row")
+def _checked(recalls: pd.DataFrame | str | Path, variant: str) -> pd.DataFrame:
+    """The rows of the variant: ids as text, recall and n (where known) as numbers; MmerError names what is wrong."""
+    mine = results_of(results_of(read(recalls), variant), variant, *KEY, "recall")  # a misspelt variant comes first
+    mine = mine.reset_index(drop=True).assign(**{name: [as_text(v) for v in mine[name].tolist()] for name in KEY})
+    _refuse((mine[KEY] == "").any(axis=1), mine, "fold, seed and class", "there in every row")
     _refuse(mine.duplicated(KEY), mine, "recalls", "given once; there are several results")
-    recall = pd.to_numeric(mine["recall"], errors="coerce").astype(float)
-    wrong = ~recall.between(0, 1) & mine["recall"].notna()  # NaN: nobody has that class
-    _refuse(wrong, mine, "recalls", "numbers in [0, 1] (divide per cent by 100)")
+    recall, nobody = _numbers(mine["recall"])
+    _refuse(~(recall.between(0, 1) | nobody), mine, "recalls", "numbers in [0, 1] (divide per cent by 100)")
     mine = mine.assign(recall=recall)
-    if "n" not in columns or mine["n"].isna().all():
-        return mine.drop(columns="n", errors="ignore")
-    n = pd.to_numeric(mine["n"], errors="coerce").astype(float)
+    if "n" not in mine:
+        return mine
+    n, unknown = _numbers(results_of(mine, variant, "n")["n"])
+    if unknown.all():
+        return mine.drop(columns="n")
     _refuse(~((n >= 0) & (n % 1 == 0)), mine, "n", "a whole number of utterances")
-    _refuse((n == 0) != recall.isna(), mine, "recall and n", "missing and 0 where nobody has the class, and only there")
-    same = mine.assign(n=n).groupby(["fold", "class"], observed=True)["n"].transform("nunique") == 1
+    _refuse((n == 0) != nobody, mine, "recall and n", "missing and 0 where nobody has the class, and only there")
+    same = mine.assign(n=n).groupby(["fold", "class"])["n"].transform("nunique") == 1
     _refuse(~same, mine, "n", "the same for all seeds of a fold, which share its test part")
     return mine.assign(n=n.astype(int))
+
+
+def _numbers(cells: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Cells as floats (NaN if they are none), and which of them are empty."""
+    values = cells.tolist()
+    numbers = pd.Series([as_number(v) for v in values], cells.index, dtype=float).replace([np.inf, -np.inf], np.nan)
+    return numbers, pd.Series([as_text(v).lower() in ("", "nan", "na") for v in values], cells.index)
 
 
 def _refuse(wrong: pd.Series, mine: pd.DataFrame, what: str, wanted: str) -> None:
     """MmerError that names the first row with something wrong, and how many there are."""
     if wrong.any():
-        row = mine[wrong].iloc[0].to_dict()
+        row = mine[wrong.to_numpy()].iloc[0].to_dict()
         place = ", ".join(f"{name} {row[name]}" for name in ["variant", *KEY])
-        values = {name: row[name] for name in ("recall", "n", "n_train", "n_test") if name in row}
+        values = {name: row[name] for name in ("recall", "n") if name in row}
         raise MmerError(f"{place}: expected {what} to be {wanted}; found {values} ({wrong.sum()} such rows)")

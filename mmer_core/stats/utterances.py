@@ -68,7 +68,8 @@ def checked(first: Predictions, second: Predictions, names: Sequence[str] = ("fi
 
 def _runs(side: Predictions, name: str) -> list[_Run]:
     if not isinstance(side, Mapping) or not all(isinstance(key, tuple) and len(key) == 2 for key in side):
-        raise MmerError(f"predictions of {name}: expected {{(fold, seed): run}}, found a {type(side).__name__}")
+        found = f"the keys {list(side)[:3]}" if isinstance(side, Mapping) else f"a {type(side).__name__}"
+        raise MmerError(f"predictions of {name}: expected {{(fold, seed): run}}, found {found}")
     if not side:
         raise MmerError(f"there are no predictions of {name}")
     return [_run(f"{name}, fold {fold}, seed {seed}", fold, run) for (fold, seed), run in side.items()]
@@ -80,13 +81,13 @@ def _run(place: str, fold: object, run: Mapping[str, np.ndarray]) -> _Run:
     if not isinstance(run, Mapping) or not {"ids", "label", "logits"} <= set(run):
         raise MmerError(f"{place}: expected {wanted}, found {list(run) if isinstance(run, Mapping) else run!r:.60}")
     try:
-        ids = np.array([_text(i) for i in np.asarray(run["ids"]).tolist()], dtype=str)
-        label, logits = np.asarray(run["label"], float), np.asarray(run["logits"], float)
+        ids, label, logits = np.asarray(run["ids"]), np.asarray(run["label"], float), np.asarray(run["logits"], float)
     except (TypeError, ValueError) as error:
         raise MmerError(f"{place}: expected {wanted}, found what is no such array ({error})") from None
-    if label.shape != ids.shape or logits.ndim != 2 or len(logits) != len(ids) or min(logits.shape) < 1:
+    if not (ids.shape == label.shape == logits.shape[:1] and logits.ndim == 2 and len(ids) and logits.shape[1] > 1):
         shapes = f"shapes {ids.shape}, {label.shape} and {logits.shape}"
-        raise MmerError(f"{place}: expected {wanted} of one utterance or more, found {shapes}")
+        raise MmerError(f"{place}: expected {wanted}, N above 0 and C above 1; found the {shapes}")
+    ids = np.array([_text(i) for i in ids.tolist()], dtype=str)
     _refuse(~np.isfinite(logits).all(1), ids, f"{place}: logits are finite numbers, but not those of")
     no_class = ~np.isin(label, np.arange(logits.shape[1]))
     _refuse(no_class, ids, f"{place}: labels are whole numbers from 0 to {logits.shape[1] - 1}, but not those of")
@@ -118,9 +119,8 @@ def _agreed(runs: list[_Run]) -> None:
             raise MmerError(f"{runs[0].place} and {run.place} have {classes}; both sides need the same")
     ids, label = np.concatenate([r.ids for r in runs]), np.concatenate([r.label for r in runs])
     named = pd.DataFrame({"id": ids, "label": label}).drop_duplicates()
-    _refuse(
-        named.duplicated("id").to_numpy(), named["id"].to_numpy(), "an utterance has one label in all runs, but not"
-    )
+    torn = named.duplicated("id").to_numpy()
+    _refuse(torn, named["id"].to_numpy(), "an utterance has one label in all runs, but not")
 
 
 def clustered(first: Predictions, second: Predictions, clusters: Clusters = None) -> Test:
