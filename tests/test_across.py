@@ -222,3 +222,13 @@ def test_the_forest_shows_every_row(three):
     shaded = [patch.get_x() + np.array([0, patch.get_width()]) for patch in ax.patches]
     assert any(np.allclose(x, [-2, 2]) for x in shaded)
     assert "cross_tva − self_tva" in ax.get_xlabel() and "SD between corpora" in ax.get_xlabel()
+
+
+def test_corpora_that_agree_by_chance_are_no_surer_than_one_of_them():
+    """Two corpora with all but the same difference, each with a wide interval: their spread is no measure of error."""
+    one = Difference("a", "b", "accuracy", 0.02, 0.0300, 0.02, 4)
+    two = Difference("a", "b", "accuracy", 0.02, 0.0301, 0.02, 4)
+    rows = stats.across({"one": one, "two": two}).set_index("corpus")
+    assert rows.loc[["fixed effect", "random effect"], "verdict"].tolist() == ["undecided"] * 2
+    assert rows.loc["random effect", "se"] >= rows.loc["fixed effect", "se"] * (1 - 1e-12)
+    assert rows.loc["prediction", "se"] > rows.loc["random effect", "se"]

@@ -113,12 +113,15 @@ def combined(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -> dic
     Fixed: the mean of these corpora, whose variance is that of a mean of independent estimates; degrees of freedom by
     Satterthwaite (Biometrics Bulletin 2, 1946). No heterogeneity disturbs it, since the mean is of these alone.
     Random: Hartung and Knapp (Statistics in Medicine 20, 2001) with equal weights, where it is Student's t over the
-    corpora. Prediction: Student's t for one further observation. The prediction interval of Higgins, Thompson and
+    corpora, and as usual their q is never below 1: the spread counts as no smaller than the standard errors make it.
+    That is conservative for few like corpora.
+    Prediction: Student's t for one further observation. The prediction interval of Higgins, Thompson and
     Spiegelhalter (JRSS A 172, 2009), too, has k - 1 or k - 2 degrees of freedom, but subtracts the standard errors,
     which are raised for the overlap of train parts: it misses too often. This one does not, and is the wider for it.
     """
     k = d.shape[-1]
     mean, spread, within = d.mean(-1), d.var(-1, ddof=1), variance.mean(-1)
+    spread = np.maximum(spread, within)  # corpora that agree by chance must not look surer than each of them is
     return {
         FIXED: (mean, np.sqrt(within / k), _freedom(variance, df)),
         RANDOM: (mean, np.sqrt(spread / k), k - 1),
