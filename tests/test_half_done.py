@@ -1,5 +1,6 @@
 """Studies with some of their runs: notebooks 04 to 06 show what there is, say what is missing, and never train."""
 
+import ast
 import contextlib
 import io
 import json
@@ -47,11 +48,12 @@ def execute(name: str, study: mc.Study, monkeypatch) -> str:
     with contextlib.redirect_stdout(out):
         for cell in json.loads((CHECKOUT / "notebooks" / f"{name}.ipynb").read_text())["cells"]:
             if cell["cell_type"] == "code":
-                *before, last = "".join(cell["source"]).split("\n")
-                exec("\n".join(before), space)
-                with contextlib.suppress(SyntaxError):
-                    last = f"print({last})" if compile(last, "", "eval") else last
-                exec(last, space)
+                *before, last = ast.parse("".join(cell["source"])).body
+                exec(compile(ast.Module(before, []), name, "exec"), space)
+                if isinstance(last, ast.Expr):
+                    print(eval(compile(ast.Expression(last.value), name, "eval"), space))
+                else:
+                    exec(compile(ast.Module([last], []), name, "exec"), space)
     return out.getvalue()
 
 
