@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CHECKOUT
+from loky import get_reusable_executor
 
 import mmer_core as mc
 from mmer_core import bundle, figures, stats
@@ -155,6 +156,7 @@ def test_stamps_do_not_change_while_runs_come_in(whole, tmp_path):
 @pytest.mark.parametrize("variants", [["cross_ta"], ["uniform_t"]])
 def test_notebooks_02_and_03_train_all_that_is_declared(variants, small, whole, tmp_path, monkeypatch):
     monkeypatch.setenv("MMER_ROOT", str(tmp_path))
+    get_reusable_executor().shutdown()  # workers that were idle for long leave, and may do so just now with a warning
     study = mc.Study(small, variants, ledger=tmp_path / "ledger", **{**SETTINGS, "seeds": (1,), "folds": (1,)})
     for name in ("02_self_attention", "03_cross_attention"):
         execute(name, study, monkeypatch)
