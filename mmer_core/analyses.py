@@ -79,12 +79,21 @@ def across_calibration(study: Study) -> Table:
 
 
 def in_other_words(study: Study) -> str:
-    """The main comparison by the Bayesian t, over utterances, by ensembles; and what it hinges on."""
-    main = study.main_comparison()
-    first, second = study.predictions(main.first), study.predictions(main.second)
-    lines = [f"{main.label}: " + ", ".join(f"P({name}) = {p:.3f}" for name, p in stats.bayesian(main).items())]
-    hinges = "would" if stats.hinges_on_overlap(main) else "would not"
-    lines.append(f"Without the correction for overlapping train parts the verdict {hinges} be another one.")
+    """The main comparison by the Bayesian t, over utterances, by ensembles; and what it hinges on.
+
+    Without a verdict over folds, as on an official split, what utterances and ensembles say is left.
+    """
+    names = _two(study)
+    if len(names) < 2:
+        raise MmerError("two trained variants are needed")
+    try:
+        main = study.main_comparison()
+        lines = [f"{main.label}: " + ", ".join(f"P({name}) = {p:.3f}" for name, p in stats.bayesian(main).items())]
+        hinges = "would" if stats.hinges_on_overlap(main) else "would not"
+        lines.append(f"Without the correction for overlapping train parts the verdict {hinges} be another one.")
+    except MmerError as error:
+        lines = [f"{study.marked(names[1])} − {study.marked(names[0])}. No verdict over folds: {error}."]
+    first, second = map(study.predictions, names)
     for test in (stats.clustered(first, second), stats.ensembles(first, second)):
         lines.append(f"{test.method}: {100 * test.estimate:+.1f} points, p = {test.p:.3f}. {test.limit}")
     return "\n".join(lines)
@@ -100,7 +109,7 @@ def improvement(study: Study) -> Table:
     main = study.main_comparison()
     frame = stats.improvement(main)
     frame[["probability", "low", "high"]] *= 100
-    return Table(frame, f"Chance (%) that a run of {main.second} beats one of {main.first}. {study.corpus.title}.")
+    return Table(frame, f"Chance (%) that the second beats the first, run by run: {main.label}. {study.corpus.title}.")
 
 
 def variance(study: Study) -> Figure:
@@ -111,7 +120,7 @@ def variance(study: Study) -> Figure:
 def score_components(study: Study) -> Table:
     main = study.main_comparison()
     frame = stats.score_components(study.results(), [main.first, main.second], main.metric)
-    return Table(frame, f"Variance of single scores, squared points. {study.corpus.title}.")
+    return Table(frame, f"Variance of single scores, squared points: {main.label}. {study.corpus.title}.")
 
 
 def seeds_and_sampling(study: Study) -> str:

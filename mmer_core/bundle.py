@@ -46,7 +46,8 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
     trained = list(dict.fromkeys(results["variant"]))
     best = [name for name in ("self_tva", "cross_tva") if name in trained] or trained[:1]
     items["learning_curves"] = lambda: learning_curves(study, best)
-    for name in best:
+    declared = [name for name in ("self_tva", "cross_tva") if name in study.variants] or list(study.variants)[:1]
+    for name in dict.fromkeys([*best, *declared]):
         items[f"confusion_{name}"] = partial(confusion, study, name)
         items[f"attention_{name}"] = partial(_attention, study, name)
     most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks), default="")
@@ -55,8 +56,7 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
     items["comparisons"] = lambda: Table(stats.verdict_table(study.judged()), f"Differences in points. {title}.")
     items["report"] = partial(_report, study)
     for pair in study.declaration.pairs:
-        if set(pair) <= set(trained):
-            items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
+        items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
     return items
 
 
@@ -126,13 +126,21 @@ def _finished(study: Study, kinds: Sequence[str]) -> pd.DataFrame:
 
 def _report(study: Study) -> str:
     """The verdicts in words, and the declared pairs that cannot be judged yet."""
-    judged = stats.prose(study.judged(), study.corpus.title)
-    still_open = [f"No verdict on {second} − {first}: {why}." for (first, second), why in study.open_pairs().items()]
-    return "\n".join([judged, *(still_open if len(study.folds) > 2 else [])])
+    still_open = study.unjudged()
+    judged = stats.prose(study.judged(), study.corpus.title, len(still_open))
+    return "\n".join([judged, *(f"No verdict on {what}: {why}." for what, why in still_open.items())])
 
 
 def _paired(study: Study, pair: tuple[str, str]) -> Figure:
     return figures.paired(study.comparison(*pair), study.corpus.title)
+
+
+def _trained(study: Study, variant: str) -> pd.DataFrame:
+    """All results; MmerError unless the variant is among them."""
+    results = study.results()
+    if variant not in set(results["variant"]):
+        raise MmerError(f"{variant or 'nothing'} has {'not ' if variant else ''}been trained")
+    return results
 
 
 def learning_curves(study: Study, variants: Sequence[str]) -> Figure:
@@ -144,14 +152,13 @@ def learning_curves(study: Study, variants: Sequence[str]) -> Figure:
 
 def confusion(study: Study, variant: str) -> Figure:
     corpus = study.corpus
+    _trained(study, variant)
     return figures.confusion(study.confusion(variant), corpus.classes, f"{study.marked(variant)}, {corpus.title}")
 
 
 def _attention(study: Study, variant: str) -> Figure:
     """The first attention block of a variant's first run, on the first test utterance of its fold."""
-    results, corpus = study.results(), study.corpus
-    if results.empty:
-        raise MmerError("nothing has been trained")
+    corpus, results = study.corpus, _trained(study, variant)
     fold, seed = results.loc[results["variant"] == variant, ["fold", "seed"]].iloc[0]
     explanation = explain(study.model(variant, fold, seed), corpus, int(corpus.folds[fold].test[0]), fold)
     block = next(iter(explanation.maps.values()))

@@ -1,7 +1,7 @@
 """What the finished runs of a study say: tidy frames, and comparisons that know whether they were declared."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -155,14 +155,14 @@ class Reader:
 
         MmerError with the reason if there is none, though pairs are declared.
         """
-        found: list[Difference] = list(self.comparisons())
-        if len(self.folds) < 3:
-            trained = [pair for pair in self.declaration.pairs if all(map(self._finished, pair))]
-            found = [d for pair in trained for d in self._on_each_split(pair)]
-        if not found and self.declaration.pairs:
-            why = "; ".join(dict.fromkeys(self.open_pairs().values()))
-            raise MmerError(f"no declared comparison can be judged yet: {why}")
+        found, why = self._judged()
+        if why and not found:
+            raise MmerError(f"no declared comparison can be judged yet: {'; '.join(dict.fromkeys(why.values()))}")
         return found
+
+    def unjudged(self) -> dict[str, str]:
+        """Declared comparisons that `judged` leaves out, and why: a pair, or a pair on one of one or two splits."""
+        return self._judged()[1]
 
     def comparison(self, first: str, second: str, metric: str | None = None) -> Comparison:
         """The verdict on two variants; MmerError with the reason if there can be none yet."""
@@ -180,7 +180,9 @@ class Reader:
         trained = [name for name in self.variants if self._finished(name)]
         if len(trained) < 2:
             raise MmerError(f"a comparison needs two trained variants; trained so far: {', '.join(trained) or 'none'}")
-        return self.comparison(trained[0], trained[1])
+        pairs = [pair for pair in self.declaration.pairs if set(pair) <= set(trained)]
+        by_hand = trained[0], trained[1]
+        return self.comparison(*(pairs[-1] if pairs and self.open_pairs([by_hand]) else by_hand))
 
     def marked(self, variant: str) -> str:
         """A variant's name, with "7 of 10 runs" behind it while some are missing."""
@@ -211,14 +213,28 @@ class Reader:
         found.notes.extend(self._interim(pair))
         return found
 
-    def _on_each_split(self, pair: Pair) -> list[Difference]:
+    def _judged(self) -> tuple[list[Difference], dict[str, str]]:
+        """`judged` and `unjudged`: what one pair or split lacks is no reason to be silent about the others."""
+        pairs, found, why = self._pairs(None), [], {}
+        if len(self.folds) > 2:
+            return list(self.comparisons()), {f"{b} − {a}": said for (a, b), said in self.open_pairs().items()}
+        for pair in pairs:
+            for fold in self.folds:
+                try:
+                    found.append(self._on_split(pair, fold))
+                except MmerError as error:
+                    why[f"{pair[1]} − {pair[0]}, fold {fold}"] = str(error)
+        return found, why
+
+    def _on_split(self, pair: Pair, fold: int) -> Difference:
         assert self.margin is not None  # see `_pairs`
-        first, second = map(self.predictions, pair)
+        runs = [{key: run for key, run in self.predictions(name).items() if key[0] == fold} for name in pair]
+        if lacking := [name for name, mine in zip(pair, runs, strict=True) if not mine]:
+            raise MmerError(f"{' and '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no run on fold {fold}")
         stamp = self.exploratory("accuracy", pair)
-        found = on_each_split(first, second, rope=self.margin, names=pair, exploratory=stamp)
-        for difference in found:
-            difference.notes.extend(self._interim(pair))
-        return found
+        (found,) = on_each_split(*runs, rope=self.margin, names=pair, exploratory=stamp)
+        metric = found.metric if len(self.folds) == 1 else f"{found.metric} (fold {fold})"
+        return replace(found, metric=metric, notes=[*found.notes, *self._interim(pair)])
 
     def _interim(self, pair: Pair) -> list[str]:
         """A note where runs are missing."""

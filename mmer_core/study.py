@@ -18,7 +18,7 @@ from mmer_core.paths import root
 from mmer_core.protocol import Protocol
 from mmer_core.reading import Reader
 from mmer_core.running import effort, in_processes, in_stacks, progress_bar
-from mmer_core.variant import Variant
+from mmer_core.variant import CHOICES, Variant
 
 
 def open_study(path: str | Path | None = None, **changes: object) -> "Study":
@@ -107,9 +107,10 @@ class Study(Reader):
             efforts = {name: effort(variant, self.corpus.sizes) for name, variant in self.variants.items()}
             rate = done["seconds"].sum() / done["variant"].map(efforts).sum()
             seconds = done.groupby("variant")["seconds"].mean()
-            left = sum(seconds.get(r.variant.name, rate * efforts[r.variant.name]) for r in missing) / cpu_count()
+            left = sum(seconds.get(r.variant.name, rate * efforts[r.variant.name]) for r in missing)
+            left /= min(cpu_count(), len(missing))
             told.append(
-                f"They would take about {left / 60:.0f} minutes here."
+                f"They would take about {max(left / 60, 1):.0f} minutes here."
                 if left < 7200
                 else f"They would take about {left / 3600:.1f} hours here."
             )
@@ -120,7 +121,7 @@ class Study(Reader):
         executor=None,
         progress: bool = True,
         device: str | None = None,
-        attention: Iterable[str] | None = None,
+        attention: str | Iterable[str] | None = None,
     ) -> "Study":
         """Train what is missing, and return the study.
 
@@ -133,13 +134,16 @@ class Study(Reader):
             progress: show runs done, the last scores and the time left.
             device: train in this process, all missing runs of a variant at once: "cuda" for a GPU. (Tested on the CPU,
                 where it equals single runs in float64; on a GPU it was not measured yet.)
-            attention: only variants with one of these kinds of it, such as ("self", "uniform").
+            attention: only variants with one of these kinds of it, such as ("self", "uniform"); MmerError if unknown.
         """
         if executor is not None and device is not None:
             raise MmerError("runs are trained by an executor or a device; got both")
+        kinds = [attention] if isinstance(attention, str) else list(attention or ())
+        if unknown := set(kinds) - set(CHOICES["attention"]):
+            raise MmerError(f"attention is one or some of {', '.join(CHOICES['attention'])}; got {sorted(unknown)}")
         decisions = {name: getattr(self.declaration, name) for name in ("primary_metric", "margin", "comparisons")}
         self.ledger.declare(self.corpus.fingerprint, **decisions)
-        missing = [run for run in self.missing() if attention is None or run.variant.attention in attention]
+        missing = [run for run in self.missing() if attention is None or run.variant.attention in kinds]
         if not missing:
             return self
         if device is None:

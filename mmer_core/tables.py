@@ -9,7 +9,7 @@ import pandas as pd
 from mmer_core.errors import MmerError
 from mmer_core.figures import output_folder
 from mmer_core.metrics import published_results
-from mmer_core.stats import self_and_cross
+from mmer_core.stats import Comparison, self_and_cross
 from mmer_core.study import Study
 
 SCORES = ("accuracy", "balanced_accuracy")  # those that are published; a study's primary metric joins them
@@ -37,7 +37,7 @@ def results_table(study: Study, results: pd.DataFrame | None = None) -> pd.DataF
     if (
         study.margin is not None
     ):  # the variants of a declared pair stand in either order, and "cross" sorts before "self"
-        verdicts = {min(c.first, c.second): c.verdict for c in study.comparisons() if self_and_cross(c)}
+        verdicts = {min(c.first, c.second): _verdict(c) for c in study.comparisons() if self_and_cross(c)}
     rows = []
     for name, mine in results.groupby("variant", sort=False):
         row = {"variant": name, "parameters": mine["parameters"].iloc[0], "runs": _runs(study, len(mine))}
@@ -51,6 +51,11 @@ def results_table(study: Study, results: pd.DataFrame | None = None) -> pd.DataF
         row["against self"] = verdicts.get(name, "")
         rows.append(row | {f"published {metric}": 100 * published.loc[name, metric] for metric in SCORES})
     return pd.DataFrame(rows)
+
+
+def _verdict(comparison: Comparison) -> str:
+    interim = any(note.startswith("Interim") for note in comparison.notes)
+    return f"{comparison.verdict} (interim)" if interim else comparison.verdict
 
 
 def _runs(study: Study, done: int) -> int | str:

@@ -2,15 +2,16 @@
 
 import ast
 import contextlib
+import functools
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import CHECKOUT
-from loky import get_reusable_executor
 
 import mmer_core as mc
 from mmer_core import bundle, figures, stats
@@ -27,7 +28,9 @@ def small(tmp_path_factory) -> mc.Corpus:
 
 @pytest.fixture(scope="module")
 def whole(small, tmp_path_factory) -> mc.Study:
-    return mc.Study(small, VARIANTS, ledger=tmp_path_factory.mktemp("whole"), **SETTINGS).run(progress=False)
+    return mc.Study(small, VARIANTS, ledger=tmp_path_factory.mktemp("whole"), **SETTINGS).run(
+        progress=False, device="cpu"
+    )
 
 
 def part_of(whole: mc.Study, folder: Path, keep, **changes) -> mc.Study:
@@ -65,6 +68,22 @@ def touch(fig, name, folder=None):
     return [file]
 
 
+def made_once(everything):
+    """The registry of a study whose runs do not change: an item that two notebooks show is made once."""
+    known = {}
+
+    def contents(study):
+        if study not in known:
+            known[study] = {name: functools.cache(make) for name, make in everything(study).items()}
+        return known[study]
+
+    return contents
+
+
+def state_of(folder: Path) -> dict[Path, tuple]:
+    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in sorted(folder.rglob("*"))}
+
+
 STATES = {
     "no run": (lambda r: False, {}),
     "one run": (lambda r: (r.variant.name, r.fold, r.seed) == ("self_ta", 1, 1), {}),
@@ -77,14 +96,13 @@ STATES = {
     "two splits": (lambda r: True, {"folds": (1, 2)}),
     "a split, one seed": (lambda r: True, {"folds": (1,), "seeds": (1,)}),
     "no margin": (lambda r: True, {"margin": None}),
+    "one pair lacks a split": (lambda r: r.variant.name != "cross_tv" or r.fold == 1, {"folds": (1, 2)}),
+    "one variant declared": (lambda r: True, {"variants": ["self_ta"]}),
     "whole": (lambda r: True, {}),
 }
 
 
-OFTEN = ("no run", "one run", "one fold so far", "a variant lacks folds", "two splits")  # the others take minutes
-
-
-@pytest.mark.parametrize("state", [s if s in OFTEN else pytest.param(s, marks=pytest.mark.slow) for s in STATES])
+@pytest.mark.parametrize("state", STATES)
 def test_notebooks_show_what_there_is_and_train_nothing(state, whole, tmp_path, monkeypatch):
     keep, changes = STATES[state]
     study = part_of(whole, tmp_path / "ledger", keep, **changes)
@@ -94,22 +112,24 @@ def test_notebooks_show_what_there_is_and_train_nothing(state, whole, tmp_path, 
     monkeypatch.setattr(stats, "across_calibration", lambda studies, f=stats.across_calibration: f(50))
     monkeypatch.setattr(stats, "calibration_table", lambda c, f=stats.calibration_table: f(c, studies=30))
     monkeypatch.setattr(figures, "save_figure", touch)
-    before = sorted(path for path in study.ledger.folder.rglob("*"))
+    monkeypatch.setattr("mmer_core.widgets.kit.PIXELS", 15)
+    monkeypatch.setattr(bundle, "everything", made_once(bundle.everything))
+    before = state_of(study.ledger.folder)
     notebooks = ("04_attention_maps", "05_statistical_comparison", "06_paper_bundle")
     told = {name: execute(name, study, monkeypatch) for name in notebooks}
-    assert sorted(path for path in study.ledger.folder.rglob("*")) == before
+    assert state_of(study.ledger.folder) == before
     for text in told.values():
-        assert study.progress() in text and "Traceback" not in text and "nan" not in text.lower().split()
+        assert study.progress() in text and "Traceback" not in text and not re.search(r"\bnan\b", text.lower())
     compared = told["05_statistical_comparison"]
     assert "Not yet" in compared or state in ("whole", "a variant lacks folds")
     written = {file.stem for file in (tmp_path / "figures").glob("*")}
-    if state in ("a split", "two splits"):
+    if state in ("a split", "two splits", "one pair lacks a split"):
         assert "this split" in compared and {"forest", "report", "comparisons"} <= written
         rows = len(stats.verdict_table(study.judged()))
-        assert rows == 2 * len(study.folds)
+        assert rows == 2 * len(study.folds) - (state == "one pair lacks a split")
     elif state in ("one seed so far", "whole", "a variant lacks folds"):
         assert {"forest", "report", "comparisons"} <= written
-    else:
+    elif state != "one variant declared":  # no pair is declared then, and the forest says so
         assert "forest" not in written
     if not study.results().empty:
         assert {"scores", "results", "learning_curves"} <= written
@@ -156,8 +176,103 @@ def test_stamps_do_not_change_while_runs_come_in(whole, tmp_path):
 @pytest.mark.parametrize("variants", [["cross_ta"], ["uniform_t"]])
 def test_notebooks_02_and_03_train_all_that_is_declared(variants, small, whole, tmp_path, monkeypatch):
     monkeypatch.setenv("MMER_ROOT", str(tmp_path))
-    get_reusable_executor().shutdown()  # workers that were idle for long leave, and may do so just now with a warning
     study = mc.Study(small, variants, ledger=tmp_path / "ledger", **{**SETTINGS, "seeds": (1,), "folds": (1,)})
+    train = mc.Study.run
+    monkeypatch.setattr(mc.Study, "run", lambda study, **more: train(study, progress=False, device="cpu", **more))
     for name in ("02_self_attention", "03_cross_attention"):
         execute(name, study, monkeypatch)
     assert not study.missing() and study.progress() == "All 1 runs of this study are trained."
+
+
+def test_what_one_pair_lacks_on_a_split_does_not_silence_the_others(whole, tmp_path):
+    lacks = part_of(whole, tmp_path / "lacks", *STATES["one pair lacks a split"][:1], folds=(1, 2))
+    found = [(d.second, d.metric) for d in lacks.judged()]
+    splits = [f"accuracy, this split (fold {fold})" for fold in (1, 2)]
+    assert found == [("cross_tv", splits[0]), ("cross_ta", splits[0]), ("cross_ta", splits[1])]
+    assert lacks.unjudged() == {"cross_tv − self_tv, fold 2": "cross_tv has no run on fold 2"}
+    report = bundle.contents(lacks)["report"]()
+    assert "No verdict on cross_tv − self_tv, fold 2: cross_tv has no run on fold 2." in report
+    assert "Interim, while runs are missing: cross_tv (2 of 4 runs)." in report
+    one_seed = part_of(whole, tmp_path / "seed", lambda r: r.variant.name != "cross_tv" or r.seed == 1, folds=(1,))
+    assert [d.second for d in one_seed.judged()] == ["cross_ta"]
+    assert "two seeds" in one_seed.unjudged()["cross_tv − self_tv, fold 1"]
+
+
+def test_a_split_by_itself_is_what_one_split_says(whole, tmp_path):
+    """Each row is `stats.on_one_split` of that fold's runs, whatever the other folds hold."""
+    study = part_of(whole, tmp_path / "two", lambda r: True, folds=(1, 2))
+    for d, fold in zip(study.judged()[2:], (1, 2), strict=True):
+        sides = [[p for (k, _), p in study.predictions(name).items() if k == fold] for name in ("self_ta", "cross_ta")]
+        alone = stats.on_one_split(*sides, rope=0.02)
+        assert (d.difference, d.se, d.df) == pytest.approx((alone.difference, alone.se, alone.df))
+        assert f"fold {fold}" in d.label and "this split" in d.label
+
+
+def test_the_report_claims_nothing_of_pairs_that_are_still_open():
+    """Pairs that are close, with one more that cannot be judged: not "all", and not "this", are comparable."""
+    close = [stats.Difference(f"self_{m}", f"cross_{m}", "accuracy", 0.02, 0.0, 0.001, 9) for m in ("ta", "tv")]
+    assert "in all 2 sets" in stats.prose(close, "toy corpus")
+    assert "in 2 of 3 sets of modalities, and not shown" in stats.prose(close, "toy corpus", still_open=1)
+    assert "in 1 of 2 sets" in stats.prose(close[:1], "toy corpus", still_open=1)
+
+
+def test_show_tells_a_name_that_awaits_runs_from_one_that_is_misspelt(whole, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MMER_ROOT", str(tmp_path))
+    study, none = whole, part_of(whole, tmp_path / "none", lambda r: False)
+    for name in set(bundle.everything(study)) - {"twins", "across_calibration", "published_range"}:
+        if not name.startswith("corpus_"):
+            assert bundle.show(none, name) is None and "Not yet: " in capsys.readouterr().out, name
+    with pytest.raises(mc.MmerError, match="no 'forrest' to show"):
+        bundle.show(none, "forrest")
+
+
+def test_any_subset_of_runs_gives_items_or_reasons(whole, tmp_path):
+    rng, names = np.random.default_rng(5), ("twins", "across_calibration", "calibration", "pair_matrix")
+    for n, (share, folds) in enumerate([(0.2, 3), (0.5, 3), (0.8, 3), (0.5, 2), (0.8, 2), (0.6, 1)]):
+        kept = {run.key for run in whole.runs if rng.random() < share}
+        study = part_of(whole, tmp_path / str(n), lambda r, kept=kept: r.key in kept, folds=tuple(range(1, folds + 1)))
+        for name, make in bundle.contents(study).items():
+            if name not in names and not name.startswith(("corpus_", "attention_", "confusion", "learning")):
+                with contextlib.suppress(mc.MmerError):
+                    item = make()
+                    text = item if isinstance(item, str) else str(getattr(item, "caption", ""))
+                    assert not re.search(r"\bnan\b", text), (name, text)
+
+
+def test_an_interim_verdict_is_marked_where_it_stands(whole, tmp_path):
+    study = part_of(whole, tmp_path / "ledger", lambda r: r.seed == 1 or r.variant.name != "cross_ta")
+    verdicts = mc.tables.results_table(study).set_index("variant")["against self"]
+    assert verdicts["cross_ta"].endswith(" (interim)") and "interim" not in verdicts["cross_tv"]
+    paired = bundle.contents(study)["paired_self_ta_cross_ta"]()
+    assert "(interim)" in paired.axes[1].get_xlabel()
+    assert "(interim)" in bundle.contents(study)["improvement"]().caption
+
+
+def test_what_cannot_be_judged_over_folds_is_said_of_the_declared_pair(whole, tmp_path):
+    study = part_of(whole, tmp_path / "ledger", lambda r: True, folds=(1,))
+    for name in ("plan", "calibration", "variance"):
+        with pytest.raises(mc.MmerError, match="three or more; self_ta and cross_ta have 1"):
+            bundle.contents(study)[name]()
+    assert "clustered by" in bundle.contents(study)["in_other_words"]()
+
+
+def test_the_time_left_is_that_of_the_runs_on_the_cores_they_can_use(whole, tmp_path, monkeypatch):
+    """Known seconds for variants that were trained, in proportion to effort for others; never more cores than runs."""
+    study = part_of(whole, tmp_path / "ledger", lambda r: r.variant.name != "cross_ta" or (r.fold, r.seed) != (1, 1))
+    table = study.results().assign(seconds=7200.0)
+    monkeypatch.setattr(study, "results", lambda: table)
+    monkeypatch.setattr("mmer_core.study.cpu_count", lambda: 8)
+    assert "about 2.0 hours" in study.progress()
+    untrained = part_of(whole, tmp_path / "new", lambda r: r.variant.name == "self_ta")
+    known = untrained.results().assign(seconds=600.0)
+    monkeypatch.setattr(untrained, "results", lambda: known)
+    effort = {name: mc.running.effort(variant, whole.corpus.sizes) for name, variant in whole.variants.items()}
+    hours = sum(6 * effort[name] for name in VARIANTS if name != "self_ta") * 600 / effort["self_ta"] / 8 / 3600
+    told = f"{hours:.1f} hours" if hours >= 2 else f"{60 * hours:.0f} minutes"
+    assert f"about {told}" in untrained.progress()
+    assert "known when the first one is done" in part_of(whole, tmp_path / "none", lambda r: False).progress()
+
+
+def test_a_kind_of_attention_that_is_none_is_refused(whole):
+    with pytest.raises(mc.MmerError, match="slef"):
+        whole.run(attention=("slef",), progress=False)

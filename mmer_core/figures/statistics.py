@@ -46,7 +46,7 @@ def paired(comparison: Comparison, title: str) -> Figure:
     right.plot(100 * c.folds["difference"], range(len(folds)), "|", color="black", markersize=9, label="fold mean")
     _intervals(right, c, len(folds) + 0.3, label=True)
     right.set(yticks=[*range(len(folds)), len(folds) + 0.3], yticklabels=[*(f"fold {k}" for k in folds), "all"])
-    right.set(xlabel=f"{c.second} − {c.first}, {name} (points)")
+    right.set(xlabel=f"{c.label}, {name} (points)")
     right.invert_yaxis()
     right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     fig.suptitle(f"{title}: {c.verdict}")
