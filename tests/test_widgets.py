@@ -128,7 +128,9 @@ def choices(dropdown: W.Dropdown) -> list:
 def tells(panel: Panel, study: mc.Study, variant: str) -> bool:
     """The panel shows the numbers and pictures of this variant in the ledger."""
     runs = study.with_variants([variant])
-    results, title = runs.results(), f"{variant}, {study.corpus.title}"
+    results, wanted = runs.results(), len(runs.runs)
+    marked = variant if len(results) == wanted else f"{variant} ({len(results)} of {wanted} runs)"
+    title = f"{marked}, {study.corpus.title}"
     assert f"{variant}: {len(results)} of {len(runs.runs)} runs" in panel.text
     for column, number in enumerate(("mean", "min", "max"), 1):
         assert panel.column(column) == [f"{getattr(100 * results[m], number)():.1f}" for m in METRICS]
@@ -369,8 +371,10 @@ def test_no_comparison_with_itself(study):
 
 
 def test_panels_say_what_they_lack(study, untrained):
-    assert "study.run()" in Panel(widgets.attention_panel(untrained)).text
-    assert "two variants" in Panel(widgets.comparison_panel(untrained)).text
+    for panel in (widgets.attention_panel(untrained), widgets.comparison_panel(untrained)):
+        text = Panel(panel).text
+        assert "0 of 15 runs" in text and "Notebooks 02 and 03" in text and "python -m mmer_core run" in text
+    assert "two variants" in text
     no_margin = mc.Study(study.corpus, TRAINED, [1], FOLDS, study.protocol, study.ledger.folder)
     assert "a margin" in Panel(widgets.comparison_panel(no_margin)).text
 
