@@ -108,12 +108,9 @@ class Study(Reader):
             rate = done["seconds"].sum() / done["variant"].map(efforts).sum()
             seconds = done.groupby("variant")["seconds"].mean()
             left = sum(seconds.get(r.variant.name, rate * efforts[r.variant.name]) for r in missing)
-            left /= min(cpu_count(), len(missing))
-            told.append(
-                f"They would take about {max(left / 60, 1):.0f} minutes here."
-                if left < 7200
-                else f"They would take about {left / 3600:.1f} hours here."
-            )
+            minutes = max(left / 60 / min(cpu_count(), len(missing)), 1)
+            time = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+            told.append(f"They would take about {time} here.")
         return " ".join([*told, "Notebooks 02 and 03 train them, or: python -m mmer_core run"])
 
     def run(

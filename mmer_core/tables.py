@@ -34,9 +34,7 @@ def results_table(study: Study, results: pd.DataFrame | None = None) -> pd.DataF
     results = study.results() if results is None else results
     published = published_results().set_index("variant").reindex(results["variant"].unique())
     verdicts = {}
-    if (
-        study.margin is not None
-    ):  # the variants of a declared pair stand in either order, and "cross" sorts before "self"
+    if study.margin is not None:  # a declared pair stands in either order; "cross" sorts before "self"
         verdicts = {min(c.first, c.second): _verdict(c) for c in study.comparisons() if self_and_cross(c)}
     rows = []
     for name, mine in results.groupby("variant", sort=False):

@@ -16,6 +16,8 @@ install_import_hook(CHECKED, "beartype.beartype")  # before they are imported
 import torch  # noqa: E402
 
 import mmer_core as mc  # noqa: E402
+from mmer_core import running  # noqa: E402
+from mmer_core.training import Trained  # noqa: E402
 
 torch.set_num_threads(1)  # as in every worker; two are slower
 
@@ -52,3 +54,16 @@ def demo(tmp_path_factory) -> mc.Corpus:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def guessed(monkeypatch) -> None:
+    """Nothing is trained: runs are guesses, for tests of what follows from runs."""
+
+    def guess(corpus, variant, fold, seed, protocol):
+        rng = np.random.default_rng([len(variant.name), fold, seed])
+        logits = {part: rng.normal(size=(len(getattr(corpus.folds[fold], part)), 7)) for part in ("dev", "test")}
+        epoch = dict(epoch=1, train_loss=1.0, dev_loss=1.0, dev_accuracy=0.1, learning_rate=0.001)
+        return Trained({"w": torch.zeros(1)}, [epoch], 1, logits, 1, 0.1, "cpu")
+
+    monkeypatch.setattr(running, "train", guess)

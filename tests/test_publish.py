@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,8 +14,8 @@ import mmer_core as mc
 from mmer_core import running, tables
 from mmer_core.__main__ import main
 from mmer_core.metrics import METRICS
-from mmer_core.training import Trained
 
+pytestmark = pytest.mark.usefixtures("guessed")
 SHORT = mc.protocol.Protocol(max_epochs=1)
 
 
@@ -26,19 +25,6 @@ def secretive(demo):
     ids = [f"SECRET/{id}" for id in demo.ids]
     classes, words = [f"SECRET {c}" for c in demo.classes], [f"SECRET{w}" for w in demo.words]
     return replace(demo, ids=ids, classes=classes, words=words, source="/SECRET", path=Path("/SECRET/place"))
-
-
-@pytest.fixture(autouse=True)
-def guessed(monkeypatch):
-    """Nothing is trained here: runs are guesses."""
-
-    def guess(corpus, variant, fold, seed, protocol):
-        rng = np.random.default_rng([len(variant.name), fold, seed])
-        logits = {part: rng.normal(size=(len(getattr(corpus.folds[fold], part)), 7)) for part in ("dev", "test")}
-        epoch = dict(epoch=1, train_loss=1.0, dev_loss=1.0, dev_accuracy=0.1, learning_rate=0.001)
-        return Trained({"w": torch.zeros(1)}, [epoch], 1, logits, 1, 0.1, "cpu")
-
-    monkeypatch.setattr(running, "train", guess)
 
 
 @pytest.fixture

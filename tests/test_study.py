@@ -21,7 +21,7 @@ from mmer_core import running
 from mmer_core.corpus import Size, Sizes
 from mmer_core.ledger import Ledger, Run
 from mmer_core.metrics import METRICS, scores
-from mmer_core.training import Protocol, Trained, predict, train
+from mmer_core.training import Protocol, predict, train
 
 SHORT = Protocol(max_epochs=1)
 
@@ -192,9 +192,9 @@ def test_a_failing_run_stops_the_study_and_is_told(demo, tmp_path, monkeypatch):
         mc.Study(demo, ["self_t"], [1], None, SHORT, tmp_path).run(here(), progress=False)
 
 
-def test_each_record_is_read_once(demo, tmp_path, guessed, monkeypatch):
+def test_each_record_is_read_once(demo, tmp_path, guesses, monkeypatch):
     """By whatever asks for it, and again only when its file has changed."""
-    study = guessed(["self_ta", "cross_ta"]).run(here(), progress=False)
+    study = guesses(["self_ta", "cross_ta"]).run(here(), progress=False)
     reads, real = [], ledger_module.Record.__init__
 
     def init(record, folder):
@@ -202,7 +202,7 @@ def test_each_record_is_read_once(demo, tmp_path, guessed, monkeypatch):
         real(record, folder)
 
     monkeypatch.setattr(ledger_module.Record, "__init__", init)
-    fresh = guessed(["self_ta", "cross_ta"])
+    fresh = guesses(["self_ta", "cross_ta"])
 
     def ask():
         for part in (fresh, fresh.select("self_*"), fresh.with_variants(["cross_ta", "self_t"])):
@@ -342,16 +342,8 @@ BY_HAND = "the comparison was picked by hand"
 
 
 @pytest.fixture
-def guessed(demo, tmp_path, monkeypatch):
+def guesses(demo, tmp_path, guessed):
     """A study in tmp_path whose runs are guesses, for tests that only compare."""
-
-    def guess(corpus, variant, fold, seed, protocol):
-        rng = np.random.default_rng([len(variant.name), fold, seed])
-        logits = {part: rng.normal(size=(len(getattr(corpus.folds[fold], part)), 7)) for part in ("dev", "test")}
-        epoch = dict(epoch=1, train_loss=1.0, dev_loss=1.0, dev_accuracy=0.1, learning_rate=0.001)
-        return Trained({"w": torch.zeros(1)}, [epoch], 1, logits, 1, 0.1, "cpu")
-
-    monkeypatch.setattr(running, "train", guess)
 
     def make(variants, **settings):
         known = dict(seeds=[1], folds=[1, 2, 3], protocol=SHORT, ledger=tmp_path / "runs", margin=0.02)
@@ -364,19 +356,19 @@ def asked(comparisons):
     return [(c.first, c.second) for c in comparisons]
 
 
-def test_by_default_self_is_compared_with_cross_attention(guessed):
-    paper = guessed(mc.PAPER_VARIANTS)
+def test_by_default_self_is_compared_with_cross_attention(guesses):
+    paper = guesses(mc.PAPER_VARIANTS)
     assert paper.declaration.pairs == DEFAULT
     assert paper.comparisons() == []
     some = paper.with_variants(["cross_tva", "self_tva", "self_va", "self_tva_nosp", "cross_tva_nosp", "cross_ta"])
     some.run(here(), progress=False)
     assert asked(paper.comparisons()) == [("self_tva", "cross_tva")]
-    corrected = guessed(["cross_tv_corrected", "self_tv_corrected", "self_tv", "cross_tv_mask_temporal"])
+    corrected = guesses(["cross_tv_corrected", "self_tv_corrected", "self_tv", "cross_tv_mask_temporal"])
     assert corrected.declaration.pairs == [("self_tv_corrected", "cross_tv_corrected")]
 
 
-def test_every_comparison_is_stamped_by_itself(guessed):
-    study = guessed(["self_tva", "cross_tva", "self_t"]).run(here(), progress=False)
+def test_every_comparison_is_stamped_by_itself(guesses):
+    study = guesses(["self_tva", "cross_tva", "self_t"]).run(here(), progress=False)
     pairs = [("self_tva", "cross_tva"), ("self_t", "cross_tva"), ("cross_tva", "self_tva"), ("self_tva", "self_v")]
     declared, picked, turned = study.comparisons(pairs)
     assert asked([declared, picked, turned]) == pairs[:3], "self_v is not trained"
@@ -387,26 +379,26 @@ def test_every_comparison_is_stamped_by_itself(guessed):
     secondary = "balanced_accuracy is secondary: accuracy was declared before the runs"
     other = study.comparisons(pairs[:2], "balanced_accuracy")
     assert [c.exploratory for c in other] == [secondary, f"{secondary}, and {BY_HAND}"]
-    wider = guessed(["self_tva", "cross_tva", "self_t"], margin=0.05)
+    wider = guesses(["self_tva", "cross_tva", "self_t"], margin=0.05)
     margin = "the margin was 0.02 when the runs began"
     assert [c.exploratory for c in wider.comparisons(pairs[:2])] == [margin, f"{margin}, and {BY_HAND}"]
     with pytest.raises(mc.MmerError, match="needs a margin"):
-        guessed(["self_tva", "cross_tva"], margin=None).comparisons()
+        guesses(["self_tva", "cross_tva"], margin=None).comparisons()
     with pytest.raises(mc.MmerError, match="with itself"):
         study.comparisons([("self_t", "self_t")])
     with pytest.raises(mc.MmerError, match="self_tav_typo"):
         study.comparisons([("self_t", "self_tav_typo")])
 
 
-def test_comparisons_are_declared_before_the_runs(guessed):
+def test_comparisons_are_declared_before_the_runs(guesses):
     """What the ledger noted before its first run decides, also for a part of the study; an old note names none."""
     variants, pair = ["self_tva", "cross_tva", "self_t"], ("self_t", "self_tva")
-    study = guessed(variants, comparisons=[pair])
+    study = guesses(variants, comparisons=[pair])
     study.select("self_t").run(here(), progress=False)
     study.run(here(), progress=False)
     assert asked(study.comparisons()) == [pair] and study.comparisons()[0].exploratory == ""
     assert study.with_variants(variants[:2]).comparisons(DEFAULT)[0].exploratory == BY_HAND
-    late = guessed(variants, comparisons=[("self_t", "cross_tva")])
+    late = guesses(variants, comparisons=[("self_t", "cross_tva")])
     assert late.comparisons()[0].exploratory == BY_HAND
     note = next(study.ledger.folder.glob("declared-*.json"))
     note.write_text('{"primary_metric": "accuracy", "margin": 0.02, "when": "2025-01-01T00:00:00+00:00"}')
@@ -415,8 +407,8 @@ def test_comparisons_are_declared_before_the_runs(guessed):
     assert study.comparisons()[0].exploratory == "the ledger does not say what was declared before the runs"
 
 
-def test_the_main_comparison(guessed):
-    study = guessed(["self_t", "uniform_tva", "self_va", "cross_va", "self_tva", "cross_tva"])
+def test_the_main_comparison(guesses):
+    study = guesses(["self_t", "uniform_tva", "self_va", "cross_va", "self_tva", "cross_tva"])
     with pytest.raises(mc.MmerError, match="two trained variants; trained so far: none"):
         study.main_comparison()
     study.select("self_tva").run(here(), progress=False)

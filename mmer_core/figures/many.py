@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
 from mmer_core.errors import MmerError
-from mmer_core.figures.statistics import margin
+from mmer_core.figures.statistics import intervals, legend_below, margin
 from mmer_core.figures.style import PAGE, SERIES, place, styled
 from mmer_core.stats import VERDICTS, Difference, all_pairs
 from mmer_core.stats.across import HETEROGENEITY, PREDICTION, SHARE, SPEAKS_OF
@@ -31,13 +31,11 @@ def forest_across(table: pd.DataFrame, title: str, ax: Axes | None = None) -> Ax
     margin(ax, rows["margin"].iloc[0])
     for y, (_, row) in enumerate(rows.iterrows()):
         colour, mark = (SERIES[1], "o") if y < own else (SERIES[0], "D")
-        wide, narrow = ([100 * row[f"{level}{end}"] for end in ("low", "high")] for level in ("", "90% "))
         if row["corpus"] == PREDICTION:
-            ax.plot(wide, [y, y], "--|", color=colour, label="95% prediction interval")
+            ax.plot([100 * row["low"], 100 * row["high"]], [y, y], "--|", color=colour, label="95% prediction interval")
             continue
-        ax.plot(wide, [y, y], linewidth=1.2, color=colour, label=None if y else "95% interval")
-        ax.plot(narrow, [y, y], linewidth=3.5, color=colour, label=None if y else "90% interval")
-        ax.plot(100 * row["difference"], y, mark, markersize=5, color="white", markeredgecolor=colour)
+        c = Difference(*row[["first", "second", "metric", "margin", "difference", "se", "df"]])
+        intervals(ax, c, y, y == 0, colour, mark)
         stamp = " (exploratory)" if row["exploratory"] else ""
         ax.text(1.02, y, row["verdict"] + stamp, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
     ax.axhline(own - 0.5, color="black", linewidth=0.4)
@@ -48,11 +46,7 @@ def forest_across(table: pd.DataFrame, title: str, ax: Axes | None = None) -> Ax
     one, spread = rows.iloc[0], 100 * table.set_index("corpus").loc[HETEROGENEITY, ["difference", "low", "high"]]
     between = "SD between corpora {:.1f} ({:.1f} to {:.1f})".format(*spread)
     ax.set_xlabel(f"{one['second']} − {one['first']}, {rows['metric'].iloc[-1].replace('_', ' ')} (points)\n{between}")
-    if alone:
-        ax.figure.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    else:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=2)
-    return ax
+    return legend_below(ax, alone, 0.45, 4)
 
 
 @styled

@@ -18,12 +18,21 @@ def margin(ax: Axes, rope: float) -> None:
     ax.axvline(0, color="black", linewidth=0.6)
 
 
-def _intervals(ax: Axes, c: Difference, y: float, label: bool = False) -> None:
+def intervals(ax: Axes, c: Difference, y: float, label: bool = False, colour: str = SERIES[1], mark: str = "o") -> None:
     """Estimate, 95% interval (thin) and 90% interval (thick), in points."""
     names = ("95% interval", "90% interval") if label else (None, None)
-    ax.plot([100 * x for x in c.interval95], [y, y], color=SERIES[1], linewidth=1.2, label=names[0])
-    ax.plot([100 * x for x in c.interval90], [y, y], color=SERIES[1], linewidth=3.5, label=names[1])
-    ax.plot(100 * c.difference, y, "o", color="white", markeredgecolor=SERIES[1], markersize=5)
+    ax.plot([100 * x for x in c.interval95], [y, y], color=colour, linewidth=1.2, label=names[0])
+    ax.plot([100 * x for x in c.interval90], [y, y], color=colour, linewidth=3.5, label=names[1])
+    ax.plot(100 * c.difference, y, mark, color="white", markeredgecolor=colour, markersize=5)
+
+
+def legend_below(ax: Axes, alone: bool, depth: float, columns: int) -> Axes:
+    """Put the legend below: of a figure of our own, or of axes that stand in another one; `depth` in their heights."""
+    if alone:
+        ax.figure.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+    else:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -depth), ncols=min(columns, 3))
+    return ax
 
 
 @styled
@@ -44,7 +53,7 @@ def paired(comparison: Comparison, title: str) -> Figure:
     y = c.pairs["fold"].map(folds.index)
     right.plot(100 * c.pairs["difference"], y, "o", color="black", alpha=0.4, markersize=2.5, label="a run")
     right.plot(100 * c.folds["difference"], range(len(folds)), "|", color="black", markersize=9, label="fold mean")
-    _intervals(right, c, len(folds) + 0.3, label=True)
+    intervals(right, c, len(folds) + 0.3, label=True)
     right.set(yticks=[*range(len(folds)), len(folds) + 0.3], yticklabels=[*(f"fold {k}" for k in folds), "all"])
     right.set(xlabel=f"{c.label}, {name} (points)")
     right.invert_yaxis()
@@ -64,15 +73,11 @@ def forest(comparisons: Sequence[Difference], title: str, ax: Axes | None = None
         return ax
     margin(ax, comparisons[0].rope)
     for y, c in enumerate(comparisons):
-        _intervals(ax, c, y, label=y == 0)
+        intervals(ax, c, y, label=y == 0)
         ax.text(1.02, y, c.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
     ax.set(yticks=range(n), yticklabels=[c.label for c in comparisons], ylim=(n - 0.5, -0.5))
     ax.set(xlabel=f"difference in {comparisons[0].metric.partition(',')[0].replace('_', ' ')} (points)", title=title)
-    if alone:
-        ax.figure.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    else:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=3)
-    return ax
+    return legend_below(ax, alone, 0.3, 3)
 
 
 @styled
