@@ -20,7 +20,7 @@ test: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # How fast the networks train, beside the textbook network; under 8 minutes, and it wants an idle machine.
 bench: env
