@@ -95,7 +95,8 @@ def in_other_words(study: Study) -> str:
         lines = [f"{study.marked(names[1])} − {study.marked(names[0])}. No verdict over folds: {error}."]
     first, second = map(study.predictions, names)
     for test in (stats.clustered(first, second), stats.ensembles(first, second)):
-        lines.append(f"{test.method}: {100 * test.estimate:+.1f} points, p = {test.p:.3f}. {test.limit}")
+        p = "p < 0.001" if test.p is not None and test.p < 0.001 else f"p = {test.p:.3f}"
+        lines.append(f"{test.method}: {100 * test.estimate:+.1f} points, {p}. {test.limit}")
     return "\n".join(lines)
 
 

@@ -388,6 +388,25 @@ def test_per_class_differences_are_comparisons_with_holm(rng):
     assert interval["high"] - interval["recall"] == pytest.approx(reach)
 
 
+@pytest.mark.parametrize(
+    ("found", "n", "verdict"),
+    [((0, 0), 2, "undecided"), ((0, 0), 10_000, "equivalent"), ((0, 1), 2, "different"), ((1, 1), 2, "undecided")],
+)
+def test_a_class_that_scatters_nowhere_is_judged_by_its_utterances(found, n, verdict):
+    """Never found by either side, in five folds of n: that is no proof that the two sides are alike."""
+    rows = itertools.product((0, 1), range(5), range(2))
+    table = pd.DataFrame([{"variant": "ab"[v], "fold": f, "seed": s, "recall": found[v], "n": n} for v, f, s in rows])
+    one = stats.per_class(table.assign(**{"class": "rare"}), "a", "b", rope=0.02).iloc[0]
+    bound = 1 - 0.025 ** (1 / (5 * n))  # of Clopper and Pearson, for none of 5 n
+    reach = bound * (np.sqrt(2) if found == (0, 1) else 1)
+    assert one["difference"] == found[1] - found[0] and one["verdict"] == verdict
+    assert one["p"] == (0.05 if verdict == "different" else 1)
+    if found == (0, 1):
+        assert one["low"] == pytest.approx(1 - reach) and one["high"] == pytest.approx(1)
+    else:
+        assert [one["low"], one["high"]] == pytest.approx([-reach, reach])
+
+
 def test_only_a_missing_class_is_left_out(rng):
     """Whatever else is wrong with the request is told: it must not look like classes that nobody has."""
     r = recalls(rng)

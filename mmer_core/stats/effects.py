@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from mmer_core.stats.compare import Comparison, compare
+from mmer_core.stats.compare import VERDICTS, Comparison, compare
+from mmer_core.stats.recalls import recall_interval
 from mmer_core.stats.table import read, results_of
 
 
@@ -32,6 +33,10 @@ def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd
     `recalls` has a row a run and class: variant, fold, seed, class, recall, n_train, n_test (`Study.recalls()`).
     Columns: class, first, second (mean recalls), difference, low, high (95%, not corrected), p, "p (Holm)", verdict.
     All are secondary. A class that some test part lacks has no recall there: it is left out, with NaN in its row.
+
+    Where all folds differ by the same, as where neither side ever finds a class, their scatter says nothing: the
+    interval then follows from those of the two recalls (`recall_interval`; Newcombe, "Interval estimation for the
+    difference between independent proportions", Statistics in Medicine 17, 1998), and p is its bound, 0.05 or 1.
     """
     table = read(recalls)
     both = pd.concat([results_of(table, variant, "class", "recall", "fold", "seed") for variant in (first, second)])
@@ -42,10 +47,20 @@ def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd
             continue
         c = compare(mine, first, second, "recall", rope=rope)
         means = c.folds[["first", "second"]].mean()
-        rows.append([name, *means, c.difference, *c.interval95, c.p, c.verdict])
+        said = _from_both(mine, c) if c.se < 1e-12 else (*c.interval95, c.p, c.verdict)
+        rows.append([name, *means, c.difference, *said])
     table = pd.DataFrame(rows, columns=["class", "first", "second", "difference", "low", "high", "p", "verdict"])
     table.insert(7, "p (Holm)", holm(table["p"]))
     return table
+
+
+def _from_both(recalls: pd.DataFrame, c: Comparison) -> tuple[float, float, float, str]:
+    """low, high, p and verdict of a difference without scatter, from the intervals of its two sides."""
+    a, b = (recall_interval(recalls, side).iloc[0] for side in (c.first, c.second))
+    low = c.difference - np.hypot(b["recall"] - b["low"], a["high"] - a["recall"])
+    high = c.difference + np.hypot(b["high"] - b["recall"], a["recall"] - a["low"])
+    sure, small = low > 0 or high < 0, -c.rope < low and high < c.rope
+    return low, high, 0.05 if sure else 1.0, VERDICTS[(3, 1, 0, 2)[small + 2 * sure]]
 
 
 def holm(p: pd.Series) -> np.ndarray:
