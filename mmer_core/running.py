@@ -6,9 +6,10 @@ import time
 from collections.abc import Generator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
 
 import torch
-from loky import cpu_count, get_reusable_executor
+from loky import ProcessPoolExecutor, cpu_count
 from tqdm import tqdm
 
 from mmer_core.corpus import Corpus, Sizes, open_store
@@ -21,33 +22,39 @@ from mmer_core.variant import Variant
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
 Finished = Generator[tuple[Run, dict[str, float]], None, None]  # a run and its scores
+NEVER = Event()  # nobody sets it
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 
-def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=None) -> Finished:
-    """Train and file runs with an executor; by default in one process per core with one thread each."""
+def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=None, stop: Event = NEVER) -> Finished:
+    """Train and file runs with an executor; by default in processes of our own, one per core with one thread each.
+
+    When `stop` is set no more runs are begun, and those in flight in our own processes are given up at once.
+    """
     longest_first = sorted(runs, key=lambda run: effort(run.variant, corpus.sizes), reverse=True)  # all cores stay busy
     own = executor is None
-    if own:
+    if own:  # not loky's shared ones: to stop this training must not end another one
         workers = min(cpu_count(), len(runs))
-        executor = get_reusable_executor(workers, initializer=_start_worker, timeout=60, env=KEEP_MEMORY)
+        executor = ProcessPoolExecutor(workers, initializer=_start_worker, env=KEEP_MEMORY)
     futures = {executor.submit(_work, str(corpus.path), ledger.folder, run): run for run in longest_first}
     try:
-        while futures:
+        while futures and not stop.is_set():
             for future in [f for f in futures if f.done()]:
                 yield futures.pop(future), future.result()
             time.sleep(0.05)
-    except BaseException:
+    finally:
         if own:
-            executor.shutdown(wait=True, kill_workers=True)
+            executor.shutdown(wait=True, kill_workers=bool(futures))
         else:
             for future in futures:
                 future.cancel()
-        raise
 
 
-def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str) -> Finished:
-    """Train and file all runs of a variant at once on one device; a stack that does not fit into it is halved."""
+def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str, stop: Event = NEVER) -> Finished:
+    """Train and file all runs of a variant at once on one device; a stack that does not fit into it is halved.
+
+    When `stop` is set, it ends as soon as the next run of the stack is done.
+    """
     fits = len(runs)
     for variant in dict.fromkeys(run.variant for run in runs):
         waiting = {(run.fold, run.seed): run for run in runs if run.variant == variant}
@@ -57,6 +64,8 @@ def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str) 
                 for place, trained in train_stack(corpus, variant, stack, waiting[stack[0]].protocol, device):
                     run = waiting.pop(place)
                     yield run, ledger.write(run, corpus, trained).scores
+                    if stop.is_set():
+                        return
             except torch.cuda.OutOfMemoryError:
                 left = sum(place in waiting for place in stack)
                 if left == 1:

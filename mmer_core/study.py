@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
+from threading import Event
 
 import torch
 from loky import cpu_count
@@ -17,7 +18,7 @@ from mmer_core.model import FusionModel
 from mmer_core.paths import root
 from mmer_core.protocol import Protocol
 from mmer_core.reading import Reader
-from mmer_core.running import effort, in_processes, in_stacks, progress_bar
+from mmer_core.running import NEVER, effort, in_processes, in_stacks, progress_bar
 from mmer_core.variant import CHOICES, Variant
 
 
@@ -128,11 +129,13 @@ class Study(Reader):
         progress: bool = True,
         device: str | None = None,
         attention: str | Iterable[str] | None = None,
+        stop: Event = NEVER,
     ) -> "Study":
         """Train what is missing, and return the study.
 
-        Each run is filed as soon as it is done: an interruption costs the runs in flight and no other. MmerError if
-        both an executor and a device are given, FloatingPointError if a loss is not finite.
+        Each run is filed as soon as it is done: an interruption, or setting `stop` in another thread, costs the runs in
+        flight and no other. MmerError if both an executor and a device are given, FloatingPointError if a loss is not
+        finite.
 
         Args:
             executor: anything with .submit(function, *arguments) -> future, whose workers see the folders of store and
@@ -153,9 +156,9 @@ class Study(Reader):
         if not missing:
             return self
         if device is None:
-            finished = in_processes(self.corpus, self.ledger, missing, executor)
+            finished = in_processes(self.corpus, self.ledger, missing, executor, stop)
         else:
-            finished = in_stacks(self.corpus, self.ledger, missing, device)
+            finished = in_stacks(self.corpus, self.ledger, missing, device, stop)
         with closing(finished), progress_bar(len(missing), disable=not progress) as bar:
             for run, scores in finished:
                 bar.set_postfix_str(f"{run}: {self.primary_metric} {scores[self.primary_metric]:.3f}", refresh=False)

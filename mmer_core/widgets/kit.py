@@ -1,9 +1,17 @@
-"""What panels are made of: controls, a `View`, and a function from the state of the controls to what is `Shown`."""
+"""What panels are made of: controls, and a `View` that shows what a function makes of the state of the controls.
 
+The last state wins: whatever thread an event comes from, the view takes down the state of all controls at once, and
+what it shows is always one state whole, as one piece of HTML: never new numbers above an old picture.
+"""
+
+import base64
 import html
 import io
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import files
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -11,9 +19,156 @@ import ipywidgets as W
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mmer_core import figures
 from mmer_core.errors import MmerError
 
 PIXELS = 116  # of the screen to an inch of a figure: its 8 point type is then as large as the notebook's own
+LOOK = f"<style>{(files('mmer_core.widgets') / 'panel.css').read_text()}</style>"
+# A dot that is not seen. That it was loaded starts the script which makes a panel's buttons work from the keyboard.
+KEYS = html.escape((files("mmer_core.widgets") / "panel.js").read_text().replace("\n", " "))
+KEYS = f'<img class="mmer-hidden" alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" onload="{KEYS}">'
+
+
+class Picture(NamedTuple):
+    """A figure of a panel: the name of its files when it is saved, how it is drawn, and what it shows, in words.
+
+    Without words it is only offered to be saved, where the panel shows the same in HTML.
+    """
+
+    name: str
+    draw: Callable[[], Figure]
+    words: str = ""
+
+
+class Shown(NamedTuple):
+    """What a panel shows for one state of its controls; message and details are HTML."""
+
+    message: str
+    pictures: Sequence[Picture] = ()
+    details: str = ""
+
+
+class View:
+    """The place where a panel shows something, with a button to save each picture."""
+
+    def __init__(self, saves: int = 1):
+        self.page, self.notice = W.HTML(), W.HTML()
+        self.page.add_class("mmer-page")
+        self.buttons = [W.Button(layout=W.Layout(width="auto")) for _ in range(saves)]
+        self.saves = W.HBox(self.buttons, layout=W.Layout(flex_flow="row wrap"))
+        self._pictures: Sequence[Picture] = ()
+        self._lock, self._wanted, self._setting, self._at_work = threading.RLock(), 0, False, False
+        self._show: Callable[[], Shown] = lambda: Shown("")
+        for n, button in enumerate(self.buttons):
+            button.on_click(lambda _, n=n: self.act(lambda: self._save(n)))
+
+    def follow(self, controls: Iterable[W.Widget], react: Callable[[], Callable[[], Shown]]) -> None:
+        """Show the first state, and another whenever a control changes.
+
+        `react` may set controls, which starts nothing anew; it returns the function, often a slow one, that makes of
+        the state of the controls what is to be shown.
+        """
+        self._react = react
+        for control in controls:
+            control.observe(self.changed, "value")
+        self._at_work = True
+        self._ask()
+        self._work()
+
+    def changed(self, _: object = None) -> None:
+        """Take down the state of all controls and have it shown; whoever is at work already sees to it."""
+        with self._lock:
+            if self._setting:
+                return
+            self._ask()
+            if self._at_work:
+                return
+            self._at_work = True
+            self.page.add_class("mmer-busy")
+        start(self._work)
+
+    def act(self, action: Callable[[], str | None]) -> None:
+        """Do what a button asks for, aside; tell what it says, or what went wrong, and leave all else as it is."""
+
+        def do() -> None:
+            told = _told(lambda: Shown(action() or "")).message
+            self.notice.value = told
+
+        start(do)
+
+    def _ask(self) -> None:
+        self._setting = True
+        try:
+            self._show = self._react()
+        except Exception as error:
+            failed = error
+            self._show = lambda: _raise(failed)
+        finally:
+            self._setting = False
+            self._wanted += 1
+
+    def _work(self) -> None:
+        """Show the last state asked for: its text at once, its pictures when they are drawn."""
+        done = False
+        while not done:
+            with self._lock:
+                mine, show = self._wanted, self._show
+            shown = _told(show)
+            if any(picture.words for picture in shown.pictures):
+                self._publish(mine, _page(shown, _waiting), shown)
+            page = _complete(shown)
+            with self._lock:
+                done = self._publish(mine, page, shown)
+                self._at_work = not done
+                if done:
+                    self.page.remove_class("mmer-busy")
+
+    def _publish(self, mine: int, page: str, shown: Shown) -> bool:
+        """Show the page of a state, unless another one has been asked for since."""
+        with self._lock:
+            if mine != self._wanted:
+                return False
+            self.page.value, self._pictures = page, shown.pictures
+            for button, picture in zip_longest(self.buttons, shown.pictures):
+                button.layout.display = "" if picture else "none"
+                button.description = f"Save {picture.name}" if picture else ""
+            return True
+
+    def _save(self, n: int) -> str:
+        picture = self._pictures[n]
+        written = figures.save_figure(picture.draw(), picture.name)
+        return f"Written: {html.escape(str(written[0].parent))}/{', '.join(file.name for file in written)}."
+
+
+class Panel(W.VBox):
+    """Controls, and the view that they rule. A notebook keeps its picture where no kernel can show the panel itself."""
+
+    _panels = 0
+
+    def __init__(self, rows: Sequence[W.Widget], view: View):
+        Panel._panels += 1
+        self.view, self._still = view, f"mmer-still-{id(self):x}-{Panel._panels}"
+        once = W.HTML(f"{LOOK}<style>.{self._still} {{display: none}}</style>{KEYS}", layout=W.Layout(height="0"))
+        super().__init__([*rows, view.notice, view.page, view.saves, once])
+        self.add_class("mmer-panel")
+
+    def _ipython_display_(self, **_: object) -> None:
+        """The panel, and beside it what is seen of it without a kernel; where the panel is alive it hides that."""
+        from IPython.display import display
+
+        plain = {"text/plain": "A panel of mmer; run the notebook to use it."}
+        display({**self._repr_mimebundle_(), **plain}, raw=True)
+        still = f'<div class="mmer-still {self._still}">{LOOK}{self.view.page.value}</div>'
+        display({"text/html": still, **plain}, raw=True)
+
+
+def start(work: Callable[[], None]) -> None:
+    """Do it aside where a page waits for the kernel, so that it goes on listening; else here and now."""
+    kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if hasattr(kernel, "kernel"):
+        threading.Thread(target=work, daemon=True).start()
+    else:
+        work()
 
 
 def png(fig: Figure) -> bytes:
@@ -23,62 +178,41 @@ def png(fig: Figure) -> bytes:
     return file.getvalue()
 
 
-class Picture(W.Image):
-    """A place for a figure. It changes in one step, without flicker; while it has no figure it takes no room."""
-
-    def show(self, fig: Figure | None) -> None:
-        if fig is not None:
-            self.value = png(fig)
-            self.layout.width, self.layout.max_width = f"{PIXELS * fig.get_figwidth():.0f}px", "100%"
-        self.layout.display = "none" if fig is None else ""
+def _drawn(picture: Picture) -> str:
+    fig = picture.draw()
+    data = base64.b64encode(png(fig)).decode()
+    size = f"width: {PIXELS * fig.get_figwidth():.0f}px"
+    return f'<img alt="{html.escape(picture.words)}" style="{size}" src="data:image/png;base64,{data}">'
 
 
-class Shown(NamedTuple):
-    """What a panel shows for one state of its controls."""
-
-    message: str  # HTML
-    pictures: Sequence[Figure] = ()
-    details: str = ""  # HTML, below the pictures
+def _waiting(picture: Picture) -> str:
+    return f"<i>drawing: {html.escape(picture.words)} …</i>"
 
 
-class View:
-    """The places where a panel shows something; whoever makes a panel arranges them."""
+def _page(shown: Shown, draw: Callable[[Picture], str]) -> str:
+    pictures = "".join(draw(picture) for picture in shown.pictures if picture.words)
+    message = f'<div class="mmer-message" aria-live="polite">{shown.message}</div>'
+    return f'<div class="mmer-shown">{message}<div class="mmer-pictures">{pictures}</div>{shown.details}</div>'
 
-    def __init__(self, pictures: int = 0):
-        self.message, self.details = W.HTML(), W.HTML()
-        self.pictures = [Picture() for _ in range(pictures)]
-        self._busy = False
 
-    def show(self, shown: Shown) -> None:
-        self.message.value, self.details.value = shown.message, shown.details
-        for picture, fig in zip_longest(self.pictures, shown.pictures):
-            picture.show(fig)
+def _complete(shown: Shown) -> str:
+    """The page with its pictures, or what went wrong while they were drawn."""
+    return _told(lambda: Shown(_page(shown, _drawn))).message
 
-    def callback(self, react: Callable[[], Shown]) -> Callable[..., None]:
-        """`react` as controls call it, but not again while it sets a control itself; what goes wrong is told, too."""
 
-        def call(_: object = None) -> None:
-            if self._busy:
-                return
-            self._busy = True
-            try:
-                self.show(react())
-            except MmerError as error:
-                self.show(Shown(f"<b>This cannot be done.</b> {html.escape(str(error))}"))
-            except Exception:  # out of a callback it would go to a log that nobody sees
-                told = html.escape(traceback.format_exc())
-                self.show(Shown(f"<b>This is a fault of mmer.</b> Please report it:<pre>{told}</pre>"))
-            finally:
-                self._busy = False
+def _told(show: Callable[[], Shown]) -> Shown:
+    """What is to be shown, or what went wrong, in words."""
+    try:
+        return show()
+    except MmerError as error:
+        return Shown(f"<b>This cannot be done.</b> {html.escape(str(error))}")
+    except Exception:  # out of a callback it would go to a log that nobody sees
+        told = html.escape(traceback.format_exc())
+        return Shown(f"<b>This is a fault of mmer.</b> Please report it:<pre>{told}</pre>")
 
-        return call
 
-    def follow(self, controls: Iterable[W.Widget], react: Callable[[], Shown]) -> None:
-        """Show what `react` returns now, and again whenever a control changes."""
-        call = self.callback(react)
-        for control in controls:
-            control.observe(call, "value")
-        call()
+def _raise(error: Exception) -> Shown:
+    raise error
 
 
 def table(frame: pd.DataFrame, **formats: str | Callable) -> str:
@@ -91,12 +225,14 @@ def table(frame: pd.DataFrame, **formats: str | Callable) -> str:
     return f'<div class="jp-RenderedHTMLCommon">{table}</div>'
 
 
-def choice(description: str, options: Sequence = (), **more: object) -> W.Dropdown:
-    look = dict(style={"description_width": "5em"}, layout=W.Layout(width="19em"))
+def choice(description: str, options: Sequence = (), width: str = "13em", **more: object) -> W.Dropdown:
+    look = dict(style={"description_width": "initial"}, layout=W.Layout(width=width))
     return W.Dropdown(options=options, description=description, **look, **more)
 
 
 def refill(box: W.Dropdown, options: Mapping[str, Any]) -> None:
     """Offer other options, and stay with the one chosen before where it is still there."""
+    if tuple(options.items()) == box.options:
+        return
     before, box.options = box.value, tuple(options.items())
     box.value = before if before in options.values() else next(iter(options.values()))

@@ -1,0 +1,81 @@
+"""Train the missing runs of a variant from a panel, see how far it is, and stop it."""
+
+import html
+import threading
+import time
+from collections.abc import Callable
+
+import ipywidgets as W
+
+from mmer_core.errors import MmerError
+from mmer_core.study import Study, duration
+from mmer_core.widgets.kit import View
+
+
+class Training(W.HBox):
+    """Two buttons and a line: they offer the missing runs of a study, train them aside, and stop.
+
+    One panel of a notebook trains at a time; all others stay alive meanwhile. To stop costs the runs in flight.
+    """
+
+    _going = threading.Lock()
+
+    def __init__(self, view: View, study: Study, done: Callable[[], None]):
+        wide = W.Layout(width="auto")
+        self.button = W.Button(button_style="primary", layout=wide, tooltip="train the runs that are missing")
+        self.stop = W.Button(description="Stop", button_style="warning", layout=W.Layout(width="auto", display="none"))
+        self.stop.tooltip = "stop the training; the runs that are done stay in the ledger"
+        self.line = W.HTML()
+        super().__init__([self.button, self.stop, self.line], layout=W.Layout(min_height="32px", align_items="center"))
+        self.button.on_click(lambda _: view.act(self._train))
+        self.stop.on_click(lambda _: self._stop())
+        self._offered: Study | None = None
+        self._whole = study  # whose runs tell how long others take
+        self._stopped, self._training, self._done = threading.Event(), False, done
+
+    def offer(self, study: Study) -> None:
+        """Offer to train what this study lacks."""
+        self._offered, missing = study, study.missing()
+        (variant,), left = study.variants, self._whole.seconds_left(missing)
+        about = f", about {duration(left)}" if left else ""
+        self.button.layout.display = "" if missing and not self._training else "none"
+        self.button.description = f"Train {variant} ({len(missing)} of {len(study.runs)} runs missing{about})"
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        self.stop.disabled, self.line.value = True, "stopping …"
+
+    def _train(self) -> None:
+        study = self._offered
+        if study is None:
+            return
+        if not Training._going.acquire(blocking=False):
+            raise MmerError("another training of this notebook is going on; stop it or wait for it")
+        self._stopped.clear()
+        self._training = True
+        over = threading.Event()
+        ticker = threading.Thread(target=self._tick, args=(study, over), daemon=True)
+        self.button.layout.display, self.stop.layout.display, self.stop.disabled = "none", "", False
+        try:
+            ticker.start()
+            study.run(progress=False, stop=self._stopped)
+        finally:
+            over.set()
+            ticker.join()
+            self._training = False
+            Training._going.release()
+            self.stop.layout.display, self.line.value = "none", ""
+            self._done()
+
+    def _tick(self, study: Study, over: threading.Event) -> None:
+        """Tell twice a second how many runs are done, and how long the others may take."""
+        (variant,), wanted, began = study.variants, study.missing(), time.monotonic()
+        while True:
+            missing = [run for run in wanted if not study.ledger.has(run)]
+            left, spent = self._whole.seconds_left(missing), duration(time.monotonic() - began)
+            told = f"Training {variant}: {len(wanted) - len(missing)} of {len(wanted)} runs done, {spent} so far"
+            told += f", about {duration(left)} left" if left else ""
+            if not self._stopped.is_set():
+                self.line.value = html.escape(told)
+            if over.wait(0.5):
+                return
