@@ -4,8 +4,6 @@ import functools
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 
 from matplotlib import font_manager
 from matplotlib.artist import Artist
@@ -16,31 +14,27 @@ from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 FAMILIES = ["STIXGeneral", "DejaVu Sans"]  # both come with matplotlib
 MANY = re.compile("cjk|han|fallback|unicode|hei|song|ming|gothic|noto", re.IGNORECASE)  # names of fonts with many
-INSTALL = "a Noto font that has them (fonts.google.com/noto; Debian and Ubuntu: apt install fonts-noto-cjk fonts-noto)"
 
 
 def spell(drawn: Artist) -> None:
     """Give all texts a font for each of their letters; letters that no font has become numbers, with one warning."""
-    axes = drawn.findobj(Axes)
-    labelled = [axis for ax in axes for axis in (ax.xaxis, ax.yaxis) if has_words(axis)]  # type: ignore[attr-defined]
-    ticks = {axis: [label.get_text() for label in axis.get_ticklabels()] for axis in labelled}
-    texts = [text for text in drawn.findobj(Text) if text.get_text()]  # type: ignore[attr-defined]
-    letters = {c for text in texts for c in text.get_text()}.union(
-        "", *(c for ls in ticks.values() for c in "".join(ls))
-    )
-    families, missing = fonts_for(frozenset(letters) - {"\n"})
-    if families != FAMILIES:
-        for text in texts:
-            text.set_fontfamily(families)
+    axes: list = drawn.findobj(Axes)
+    ticks = {
+        axis: [label.get_text() for label in axis.get_ticklabels()]  # this writes them, so that they are found below
+        for ax in axes
+        for axis in (ax.xaxis, ax.yaxis)
+        if has_words(axis)
+    }
+    texts: list = drawn.findobj(lambda artist: isinstance(artist, Text) and bool(artist.get_text()))
+    families, missing = fonts_for(frozenset("".join(text.get_text() for text in texts)) - {"\n"})
     for text in texts:
-        text.set_parse_math(False)
+        text.set(fontfamily=list(dict.fromkeys([*text.get_fontfamily(), *families])), parse_math=False)
     if missing:
-        _say(missing)
-        numbered = functools.partial(in_numbers, missing=missing)
+        _tell(missing)
         for text in texts:
-            text.set_text(numbered(text.get_text()))
+            text.set_text(in_numbers(text.get_text(), missing))
         for axis, labels in ticks.items():
-            axis.set_ticklabels(list(map(numbered, labels)))
+            axis.set_ticklabels([in_numbers(label, missing) for label in labels])
 
 
 def has_words(axis: Axis) -> bool:
@@ -49,22 +43,25 @@ def has_words(axis: Axis) -> bool:
 
 
 def in_numbers(text: str, missing: frozenset[str]) -> str:
-    """A text whose letters without a font are Unicode numbers; controls and other invisible ones are left out."""
-
-    def number(run: re.Match) -> str:
-        seen = [f"{ord(c):X}" for c in run[0] if unicodedata.category(c) not in ("Cc", "Cf", "Mn")]
-        return f"⟨{' '.join(seen)}⟩" if seen else " "
-
-    return re.sub(f"[{re.escape(''.join(sorted(missing)))}]+", number, text) if missing else text
+    """A text whose letters without a font are Unicode numbers; in place of controls and marks there is a space."""
+    runs = re.split(f"([{re.escape(''.join(sorted(missing)))}]+)", text)
+    numbers = [" ".join(f"{ord(c):X}" for c in run if _seen(c)) for run in runs[1::2]]
+    runs[1::2] = [f"⟨{n}⟩" if n else " " for n in numbers]
+    return "".join(runs)
 
 
-def _say(missing: frozenset[str]) -> None:
-    scripts = {unicodedata.name(c, "UNNAMED").split()[0] for c in missing if unicodedata.category(c)[0] not in "CM"}
-    if scripts:
-        what = ", ".join(sorted(scripts))
+def _seen(letter: str) -> bool:
+    return unicodedata.category(letter) not in ("Cc", "Cf", "Mn")
+
+
+def _tell(missing: frozenset[str]) -> None:
+    """Always the same words for a script, so that Python shows them once."""
+    if scripts := sorted({unicodedata.name(c, "unnamed").split()[0] for c in missing if _seen(c)}):
+        told = (
+            f"No font here has these letters: {', '.join(scripts)}. They are shown as Unicode numbers; install a Noto"
+        )
         warnings.warn(
-            f"No font here has these letters: {what}. They are shown as Unicode numbers; install {INSTALL}.",
-            stacklevel=1,
+            f"{told} font that has them (Debian, Ubuntu: apt install fonts-noto-cjk fonts-noto).", stacklevel=1
         )
 
 
@@ -88,15 +85,11 @@ def drawable(file: str) -> frozenset[str]:
     try:
         font = font_manager.get_font(file)
         return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
-    except (OSError, RuntimeError, ValueError):
+    except (OSError, RuntimeError):
         return frozenset()
 
 
 def system_fonts() -> list[str]:
-    """Files of installed fonts: TrueType before others, which PDF readers know less well; those with many letters first."""
-    order: Callable[[str], tuple] = lambda file: (
-        not file.lower().endswith("ttf"),
-        not MANY.search(Path(file).name),
-        file,
-    )
-    return sorted(font_manager.findSystemFonts(), key=order)
+    """Installed fonts, TrueType first, as PDF readers know it best; of these, those with many letters first."""
+    files = font_manager.findSystemFonts()
+    return sorted(files, key=lambda file: (not file.lower().endswith("ttf"), not MANY.search(file), file))
