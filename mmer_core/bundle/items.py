@@ -1,31 +1,85 @@
-"""The bundle: every figure, table and text of a study, each made in one place under the name of its file."""
+"""Every figure, table and text of a study, each made in one place under the name of its file."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
 from mmer_core import figures, stats, tables
-from mmer_core.analyses import ANALYSES, Item, Table
+from mmer_core.analyses import ANALYSES, MAIN, Item, two
+from mmer_core.bundle import article
 from mmer_core.errors import MmerError
 from mmer_core.explain import explain
 from mmer_core.metrics import SOURCE, names_elsewhere
 from mmer_core.study import Study
+from mmer_core.tables import Table
 
 KINDS = {"scores_self": ("self", "uniform"), "scores": ("self", "uniform", "cross", "both")}
 KINDS_OF_TABLES = {"results_self": ("self", "uniform"), "results_cross": ("cross", "both"), "results": KINDS["scores"]}
+ALL_KINDS = {**KINDS, **KINDS_OF_TABLES}
+CAPTIONS = {  # of figures, by their names or the first word of them
+    "corpus_classes": "Utterances of each class",
+    "corpus_folds": "Utterances in the parts of each fold",
+    "corpus_lengths": "Time steps that utterances fill, in each modality",
+    "corpus_audio": "Mean and SD of each audio feature, as stored and standardised",
+    "corpus_words": "Words with a vector that is not zero",
+    "variance": "Where the variance of the difference comes from",
+    "calibration": "How often each method is wrong, in simulated studies like this one",
+    "class_differences": "Difference in the recall of each class, with 95% intervals",
+    "confusion_difference": "What the second variant says more often or less often than the first",
+    "pair_matrix": "All pairs: below the diagonal the difference (row minus column), above it the verdict",
+    "scores": "Test scores: small marks are runs, large ones their means, diamonds the published results (on IEMOCAP)",
+    "learning_curves": "Loss and dev accuracy by epoch; a dot marks the epoch whose weights are kept",
+    "confusion": "Share of each true class (row) that was given each name (column)",
+    "attention": "Attention weights of one block for one test utterance; below, the mean over queries",
+    "forest": "Differences between the declared pairs, with 95% and 90% intervals; the margin is shaded",
+    "paired": "Scores of two variants by fold and seed, and their differences beside the margin",
+}
 
 
 def contents(study: Study) -> dict[str, Callable[[], Item]]:
-    """What there may be to show of a study so far: the name of its file, and a function that makes it.
+    """What there may be to show of a study so far, each once: the name of its file, and a function that makes it.
 
     MmerError by such a function says why the runs do not allow it yet. Without any run there is only the corpus.
     """
-    items = everything(study)
-    return items if len(study.results()) else {name: make for name, make in items.items() if name.startswith("corpus_")}
+    items, trained = everything(study), set(study.results()["attention"])
+    if not trained:
+        return {name: make for name, make in items.items() if name.startswith("corpus_")}
+    same = [name for name, kinds in ALL_KINDS.items() if trained <= set(kinds) and name not in ("scores", "results")]
+    once = {id(make): name for name, make in reversed(items.items())}  # of two names for one thing, the first
+    return {name: make for name, make in items.items() if once[id(make)] == name and name not in same}
+
+
+def caption(study: Study, name: str) -> str:
+    """That of a figure."""
+    known = name if name in CAPTIONS else name.partition("_")[0]
+    about = "" if known == name or known == "scores" else f": {name.partition('_')[2].replace('_cross', ', cross')}"
+    return f"{CAPTIONS[known]}{about}. {study.corpus.title}."
+
+
+def subjects(study: Study, name: str) -> list[str]:
+    """The variants whose runs an item is made from; none if it speaks of the corpus or of simulations."""
+    results, pairs = study.results(), study.declaration.pairs
+    trained = {name: attention for name, attention in zip(results["variant"], results["attention"], strict=True)}
+    if name in MAIN:
+        return two(study)
+    if name in ALL_KINDS:
+        mine = [variant for variant, attention in trained.items() if attention in ALL_KINDS[name]]
+        verdicts = [pair for pair in pairs if set(pair) & set(mine) and name in KINDS_OF_TABLES]
+        return list(dict.fromkeys([*mine, *(variant for pair in verdicts for variant in pair)]))
+    if name in ("forest", "comparisons", "report", "findings"):
+        return list(dict.fromkeys(variant for pair in pairs for variant in pair))
+    if name in ("all_pairs", "pair_matrix", "best_variants", "controls", "methods"):
+        return list(trained)
+    if name == "learning_curves":
+        return _best(list(trained))
+    made = everything(study).get(name)
+    return [v for v in getattr(made, "args", ())[1:] for v in ([v] if isinstance(v, str) else v) if v in study.variants]
+
+
+def _best(trained: list[str]) -> list[str]:
+    return [name for name in ("self_tva", "cross_tva") if name in trained] or trained[:1]
 
 
 def everything(study: Study) -> dict[str, Callable[[], Item]]:
@@ -44,64 +98,22 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
     items |= {name: partial(_scores, study, kinds) for name, kinds in KINDS.items()}
     items |= {name: partial(_results, study, kinds) for name, kinds in KINDS_OF_TABLES.items()}
     trained = list(dict.fromkeys(results["variant"]))
-    best = [name for name in ("self_tva", "cross_tva") if name in trained] or trained[:1]
+    best = _best(trained)
     items["learning_curves"] = lambda: learning_curves(study, best)
     declared = [name for name in ("self_tva", "cross_tva") if name in study.variants] or list(study.variants)[:1]
     for name in dict.fromkeys([*best, *declared]):
         items[f"confusion_{name}"] = partial(confusion, study, name)
         items[f"attention_{name}"] = partial(_attention, study, name)
     most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks), default="")
-    items["attention_example"] = lambda: _attention(study, most_blocks)
+    items["attention_example"] = items.get(f"attention_{most_blocks}") or partial(_attention, study, most_blocks)
     items["forest"] = lambda: figures.forest(study.judged(), title)
     items["comparisons"] = lambda: Table(stats.verdict_table(study.judged()), f"Differences in points. {title}.")
     items["report"] = partial(_report, study)
+    items["methods"] = lambda: article.plain(article.methods(study))
+    items["findings"] = lambda: article.plain(article.findings(study, _report(study)))
     for pair in study.declaration.pairs:
         items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
     return items
-
-
-def show(study: Study, name: str) -> Figure | Styler | None:
-    """One thing of a study for a notebook, and its files in figures/. Texts are printed, or why it cannot be made yet.
-
-    MmerError for a name that no study has.
-    """
-    items = everything(study)
-    if name not in items:
-        raise MmerError(f"{study!r} has no {name!r} to show; it has {', '.join(items)}")
-    try:
-        item = items[name]()
-    except MmerError as error:
-        return print(f"Not yet: {error}")
-    _save(item, name, None)
-    if isinstance(item, Table):
-        return tables.shown(item.frame).style.hide(axis="index")
-    return print(item) if isinstance(item, str) else item
-
-
-def export(study: Study, folder: str | Path | None = None) -> list[Path]:
-    """Write all figures and tables that the runs of a study allow so far, into figures/ by default; returns the files.
-
-    What cannot be made yet is named with the reason, on standard output. MmerError if nothing has been trained.
-    """
-    if study.results().empty:
-        raise MmerError(f"{study!r}: train something first (python -m mmer_core run)")
-    files = []
-    for name, make in contents(study).items():
-        try:
-            files += _save(make(), name, folder)
-        except MmerError as error:
-            print(f"left out {name}: {error}")
-    return files
-
-
-def _save(item: Item, name: str, folder: str | Path | None) -> list[Path]:
-    if isinstance(item, Figure):
-        return figures.save_figure(item, name, folder)
-    if isinstance(item, Table):
-        return tables.save_table(item.frame, name, item.caption, folder)
-    file = figures.output_folder(folder) / f"{name}.txt"
-    file.write_text(item + "\n", encoding="utf-8")
-    return [file]
 
 
 def _scores(study: Study, kinds: Sequence[str]) -> Figure:
@@ -111,9 +123,14 @@ def _scores(study: Study, kinds: Sequence[str]) -> Figure:
 
 
 def _results(study: Study, kinds: Sequence[str]) -> Table:
-    names = "; ".join(f"{ours} is called {names_elsewhere(ours)}" for ours in tables.scores_shown(study))
-    caption = f"Test scores in %: {names}. {study.corpus.title}. Published numbers: IEMOCAP; {SOURCE}."
-    return Table(tables.results_table(study, _finished(study, kinds)), caption)
+    names = "; ".join(f"{ours} is {names_elsewhere(ours)}" for ours in tables.scores_shown(study))
+    results, metrics = _finished(study, kinds), tables.scores_shown(study)
+    frame, bold = tables.results_table(study, results), tables.not_shown_worse(results, metrics, study.margin)
+    caption = f"Test scores in %: mean (SD over folds, SD over seeds). Names elsewhere: {names}. {study.corpus.title}."
+    caption += f" Published numbers: IEMOCAP; {SOURCE}."
+    if bold:
+        caption += " Bold: not shown worse than any other variant of this table (Holm's 5% over all pairs)."
+    return Table(frame, caption, tables.results_printed(frame, metrics), bold)
 
 
 def _finished(study: Study, kinds: Sequence[str]) -> pd.DataFrame:
