@@ -5,6 +5,7 @@ All raise MmerError with the reason while the runs do not allow them.
 
 import itertools
 from collections.abc import Callable
+from functools import lru_cache
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -82,7 +83,9 @@ def in_other_words(study: Study) -> str:
         raise MmerError("two trained variants are needed")
     try:
         main = study.main_comparison()
-        lines = [f"{main.label}: " + ", ".join(f"P({name}) = {100 * p:.1f}%" for name, p in stats.bayesian(main).items())]
+        lines = [
+            f"{main.label}: " + ", ".join(f"P({name}) = {100 * p:.1f}%" for name, p in stats.bayesian(main).items())
+        ]
         hinges = "would" if stats.hinges_on_overlap(main) else "would not"
         lines.append(f"Without the correction for overlapping train parts the verdict {hinges} be another one.")
     except MmerError as error:
@@ -203,10 +206,16 @@ def published_range(study: Study) -> Table:
 
 def _all_pairs(study: Study) -> list[stats.Comparison]:
     names = list(dict.fromkeys(study.results()["variant"]))
-    comparisons = study.comparisons(itertools.combinations(names, 2))
+    comparisons = _compared(study, tuple(names), study.results().to_csv())
     if not comparisons:
         raise MmerError("no two variants have the same three folds or more")
     return comparisons
+
+
+@lru_cache(maxsize=1)
+def _compared(study: Study, names: tuple[str, ...], results: str) -> list[stats.Comparison]:
+    """All pairs; three items of a bundle want them, and the results tell whether they are still the same."""
+    return study.comparisons(itertools.combinations(names, 2))
 
 
 def two(study: Study) -> list[str]:

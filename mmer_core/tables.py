@@ -24,7 +24,7 @@ from mmer_core.typeset import html, markdown, readable, tex
 
 COLUMN, PAGE = 252.0, 516.0  # points of TeX: one and two columns of an IEEE paper
 GAP = 8.0  # points between two columns
-ROWS = 45  # of a table; a longer one goes on in another float
+ROWS = 50  # of a table; a longer one goes on in another float
 HEAD = 11  # letters of a heading in a line
 NUMBER = re.compile(r"([−+<]?\d.*)?–?")
 COUNTS, PROBABILITIES = ("parameters", "runs", "folds", "seeds", "n"), ("p", "p (Holm)")
@@ -88,7 +88,7 @@ def results_table(study: Study, results: pd.DataFrame | None = None) -> pd.DataF
 
 
 def results_printed(table: pd.DataFrame, metrics: Collection[str]) -> pd.DataFrame:
-    """`results_table` in fewer columns: "mean (SD over folds, SD over seeds)" in one cell, the published score beside."""
+    """`results_table` in fewer columns: "mean (SD over folds, SD over seeds)" in one cell, beside what is published."""
     printed = table[["variant", "parameters", "runs"]].copy()
     for metric in metrics:
         parts = [shown(table[[f"{metric}{part}"]]).iloc[:, 0] for part in ("", ": SD folds", ": SD seeds")]
@@ -106,8 +106,11 @@ def not_shown_worse(results: pd.DataFrame, metrics: Collection[str], margin: flo
     names, cells = list(dict.fromkeys(results["variant"])), []
     for metric in metrics if margin and len(names) > 1 else ():
         with contextlib.suppress(MmerError):
-            pairs = itertools.combinations(names, 2)
-            found = stats.not_shown_worse([stats.compare(results, *pair, metric, rope=margin) for pair in pairs])
+            compared = [
+                stats.compare(results[results["variant"].isin(pair)], *pair, metric, rope=margin)
+                for pair in itertools.combinations(names, 2)
+            ]
+            found = stats.not_shown_worse(compared)
             cells += [(names.index(name), metric) for name in found.variants if found.worse]
     return cells
 
@@ -130,6 +133,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:
         return pd.DataFrame({"": ["Nothing of this has been trained."]})
     cells = {str(c): [_cell(str(c), v) for v in frame[c].tolist()] for c in frame}
+    cells = {c: column for c, column in cells.items() if any(column)}
     for low in [c for c in cells if re.fullmatch("(.* )?low", c) and c.removesuffix("low") + "high" in cells]:
         ends, name = zip(cells[low], cells.pop(low.removesuffix("low") + "high"), strict=True), low[:-3] + "interval"
         cells[low] = [f"{a} to {b}" if "–" not in (a, b) else "–" for a, b in ends]

@@ -96,7 +96,9 @@ def _corpus(study: Study) -> list[str]:
         f" [@rajan2022] on the {corpus.title}{source}: {len(corpus):,} utterances of {len(corpus.classes)} classes."
     ]
     if corpus.synthetic:
-        said.append("The corpus is made by a program: results on it show that the code works and say nothing of people.")
+        said.append(
+            "The corpus is made by a program: results on it show that the code works and say nothing of people."
+        )
     return said
 
 
@@ -115,8 +117,8 @@ def _protocol(study: Study) -> list[str]:
     end = f" or {ours.max_epochs} epochs are over" if ours.max_epochs else ""
     said = [
         f"Adam [@kingma2015] starts at a learning rate of {ours.learning_rate:g}, with {ours.batch_size} utterances a"
-        f" batch; the rate is multiplied by {ours.plateau_factor:g} after {ours.plateau_patience} epochs without a lower"
-        f" loss on the dev part. Training stops when {ours.stop_patience} epochs bring no higher accuracy on dev{end};"
+        f" batch; the rate is multiplied by {ours.plateau_factor:g} after {ours.plateau_patience} epochs without a"
+        f" lower loss on the dev part. Training stops when {ours.stop_patience} epochs bring no higher accuracy on dev{end};"
         " the first best epoch is scored once on the test part."
     ]
     changed = [f"{k.replace('_', ' ')} is {v}, not {getattr(theirs, k)}" for k, v in asdict(ours).items()]
@@ -182,12 +184,17 @@ def _cited(texts: Iterable[str]) -> list[str]:
 HEAD = rf"""% An example that holds everything: pdflatex article.tex, twice.
 \documentclass[10pt,twocolumn]{{article}}
 \usepackage{{graphicx}}
-\IfFileExists{{booktabs.sty}}{{\usepackage{{booktabs}}}}{{\newcommand\toprule{{\hline}}
-  \newcommand\midrule{{\hline}}\newcommand\bottomrule{{\hline}}}}
+\IfFileExists{{booktabs.sty}}{{\usepackage{{booktabs}}}}{{%
+  \newcommand\toprule{{\noalign{{\hrule height 0.8pt\vskip 3pt}}}}
+  \newcommand\midrule{{\noalign{{\vskip 2pt\hrule height 0.5pt\vskip 3pt}}}}
+  \newcommand\bottomrule{{\noalign{{\vskip 2pt\hrule height 0.8pt}}}}}}
 \setlength{{\textwidth}}{{{PAGE:g}pt}}\setlength{{\columnsep}}{{{PAGE - 2 * COLUMN:g}pt}}
 \setlength{{\textheight}}{{672pt}}
 \setlength{{\hoffset}}{{-1in}}\setlength{{\oddsidemargin}}{{49pt}}
 \setlength{{\voffset}}{{-1in}}\setlength{{\topmargin}}{{36pt}}\setlength{{\headheight}}{{0pt}}\setlength{{\headsep}}{{0pt}}
+\renewcommand\topfraction{{.95}}\renewcommand\dbltopfraction{{.95}}\renewcommand\textfraction{{.05}}
+\renewcommand\floatpagefraction{{.8}}\renewcommand\dblfloatpagefraction{{.8}}
+\setcounter{{topnumber}}{{9}}\setcounter{{dbltopnumber}}{{9}}\setcounter{{totalnumber}}{{9}}
 \emergencystretch=3em
 \pdfsuppressptexinfo=-1\pdftrailerid{{}}\pdfinfo{{/CreationDate (D:20000101000000Z) /ModDate (D:20000101000000Z)}}
 """
@@ -204,13 +211,13 @@ def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[
             rf"\caption{{{tex(readable(caption))}}}\label{{fig:{name}}}\end{{{kind}}}"
         )
     floats += [rf"\input{{{name}.tex}}" for name in tables]
-    for place in range(10, len(floats), 11):  # TeX holds no more than 18 floats at a time
+    for place in range(15, len(floats), 16):  # TeX holds no more than 18 floats at a time
         floats.insert(place, r"\clearpage")
     items = [f"\\bibitem{{{key}}} {_entry(WORKS[key])}" for key in _cited(cited)]
     return "\n".join(
         [
             HEAD + r"\begin{document}",
-            rf"\title{{{tex(title)}}}\author{{}}\date{{}}\maketitle",
+            rf"\title{{{tex(f'Self- and cross-attention on the {title}')}}}\author{{}}\date{{}}\maketitle",
             r"\section{Methods}",
             r"\input{methods.tex}",
             r"\section{Findings}",
@@ -231,4 +238,4 @@ def _entry(work: Work) -> str:
     who = fields.pop("author").replace(" and others", ", et al.").replace(" and ", "; ")
     year, title = fields.pop("year"), fields.pop("title")
     rest = ", ".join(f"pp. {v}" if k == "pages" else f"vol. {v}" if k == "volume" else v for k, v in fields.items())
-    return f"{who}. {title.rstrip('.')}{'' if title.endswith('?') else '.'} {rest}, {year}."
+    return f"{who.rstrip('.')}. {title.rstrip('.')}{'' if title.endswith('?') else '.'} {rest}, {year}."

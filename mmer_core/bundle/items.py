@@ -1,5 +1,6 @@
 """Every figure, table and text of a study, each made in one place under the name of its file."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -58,24 +59,23 @@ def caption(study: Study, name: str) -> str:
     return f"{CAPTIONS[known]}{about}. {study.corpus.title}."
 
 
-def subjects(study: Study, name: str) -> list[str]:
-    """The variants whose runs an item is made from; none if it speaks of the corpus or of simulations."""
+def subjects(study: Study) -> dict[str, list[str]]:
+    """Of each item, by its name, the variants whose runs it is made from; none if it needs no runs."""
     results, pairs = study.results(), study.declaration.pairs
-    trained = {name: attention for name, attention in zip(results["variant"], results["attention"], strict=True)}
-    if name in MAIN:
-        return two(study)
-    if name in ALL_KINDS:
-        mine = [variant for variant, attention in trained.items() if attention in ALL_KINDS[name]]
+    trained = dict(zip(results["variant"], results["attention"], strict=True))
+    declared = list(dict.fromkeys(itertools.chain(*pairs)))
+    about = dict.fromkeys(("forest", "comparisons", "report", "findings"), declared)
+    about |= {name: list(trained) for name in ("all_pairs", "pair_matrix", "best_variants", "controls", "methods")}
+    about |= dict.fromkeys(MAIN, two(study) if trained else [])
+    for name, kinds in ALL_KINDS.items():
+        mine = [variant for variant, attention in trained.items() if attention in kinds]
         verdicts = [pair for pair in pairs if set(pair) & set(mine) and name in KINDS_OF_TABLES]
-        return list(dict.fromkeys([*mine, *(variant for pair in verdicts for variant in pair)]))
-    if name in ("forest", "comparisons", "report", "findings"):
-        return list(dict.fromkeys(variant for pair in pairs for variant in pair))
-    if name in ("all_pairs", "pair_matrix", "best_variants", "controls", "methods"):
-        return list(trained)
-    if name == "learning_curves":
-        return _best(list(trained))
-    made = everything(study).get(name)
-    return [v for v in getattr(made, "args", ())[1:] for v in ([v] if isinstance(v, str) else v) if v in study.variants]
+        about[name] = list(dict.fromkeys([*mine, *itertools.chain(*verdicts)]))
+    about["learning_curves"] = _best(list(trained))
+    for name, make in everything(study).items():
+        given = make.args[1:] if isinstance(make, partial) else ()  # of one variant, or of a pair of them
+        about.setdefault(name, [v for v in (given[0] if given and isinstance(given[0], tuple) else given) if v])
+    return about
 
 
 def _best(trained: list[str]) -> list[str]:
@@ -94,7 +94,11 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
         items["corpus_audio"] = lambda: figures.audio_scales(corpus, study.folds[0])
     if "tokens" in corpus.arrays:
         items["corpus_words"] = lambda: figures.embedding_coverage(corpus)
-    items |= {name: partial(make, study) for name, make in ANALYSES.items()}
+    items["forest"] = lambda: figures.forest(study.judged(), title)
+    items["comparisons"] = lambda: Table(stats.verdict_table(study.judged()), f"Differences in points. {title}.")
+    items["report"] = partial(_report, study)
+    items["methods"] = lambda: article.plain(article.methods(study))
+    items["findings"] = lambda: article.plain(article.findings(study, _report(study)))
     items |= {name: partial(_scores, study, kinds) for name, kinds in KINDS.items()}
     items |= {name: partial(_results, study, kinds) for name, kinds in KINDS_OF_TABLES.items()}
     trained = list(dict.fromkeys(results["variant"]))
@@ -106,13 +110,9 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
         items[f"attention_{name}"] = partial(_attention, study, name)
     most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks), default="")
     items["attention_example"] = items.get(f"attention_{most_blocks}") or partial(_attention, study, most_blocks)
-    items["forest"] = lambda: figures.forest(study.judged(), title)
-    items["comparisons"] = lambda: Table(stats.verdict_table(study.judged()), f"Differences in points. {title}.")
-    items["report"] = partial(_report, study)
-    items["methods"] = lambda: article.plain(article.methods(study))
-    items["findings"] = lambda: article.plain(article.findings(study, _report(study)))
     for pair in study.declaration.pairs:
         items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
+    items |= {name: partial(make, study) for name, make in ANALYSES.items()}
     return items
 
 

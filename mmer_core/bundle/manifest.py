@@ -26,12 +26,13 @@ def written(study: Study, items: dict[str, Item], files: dict[str, list[Path]], 
     the variants from whose runs it was made; of a table also those that each row names; and the sha256 of its files.
     """
     entries: dict[str, Any] = {}
+    subject = subjects(study)
     for name, made in files.items():
-        item, about = items.get(name), subjects(study, name)
+        item, about = items.get(name), subject.get(name, [])
         entries[name] = {"variants": about, "files": {file.name: _sha256(file) for file in made}}
         if isinstance(item, Table) and about:
             entries[name]["rows"] = [_named(study, row) for row in item.frame.to_numpy().tolist()]
-    missed = {name: {"why": why, "variants": subjects(study, name)} for name, why in left_out.items()}
+    missed = {name: {"why": why, "variants": subject[name]} for name, why in left_out.items()}
     code = {"mmer_core": version("mmer_core"), "commit": _commit()}
     return {"code": code, "study": _settings(study), "runs": _runs(study), "items": entries, "left out": missed}
 
@@ -60,9 +61,9 @@ def stale(folder: str | Path | None = None, study: Study | None = None) -> dict[
     if then["study"].get("fingerprint") != now["fingerprint"]:
         raise MmerError(f"the bundle is of the corpus {then['study'].get('corpus')!r}; {study!r} is of another one")
     changed = [setting.replace("_", " ") for setting in now if then["study"].get(setting) != now[setting]]
-    found = {}
+    found, subject = {}, subjects(study)
     for name, entry in (then["items"] | then["left out"]).items():
-        why = _outdated(entry, then["runs"], subjects(study, name), runs)
+        why = _outdated(entry, then["runs"], subject.get(name, []), runs)
         if entry["variants"] and changed:
             why = f"the study declares another {' and another '.join(changed)}"
         if not why and "files" in entry:

@@ -1,4 +1,4 @@
-"""Writing the bundle: all that can be said of a study as files in one folder, what is left out and why, a page of it."""
+"""Writing the bundle: all that can be said of a study in one folder, what is left out and why, and a page of it."""
 
 import base64
 import contextlib
@@ -33,16 +33,17 @@ def show(study: Study, name: str) -> Figure | Table | None:
     try:
         item = items[name]()
     except MmerError as error:
-        return tell(f"Not yet: {error}")
+        return tell(readable(f"Not yet: {error}"))
     if isinstance(item, str):
-        return tell(item)
-    _save(item, name, figures.output_folder(None))
+        return tell(readable(item))
+    with _writable(None) as folder:
+        _save(item, name, folder)
     return item
 
 
 def tell(*texts: object) -> None:
     """Print texts, a line each, broken between words, as wide as a notebook is."""
-    print(wrapped("\n".join(map(readable, texts))))
+    print(wrapped("\n".join(map(str, texts))))
 
 
 def export(study: Study, folder: str | Path | None = None, venue: str | None = None) -> list[Path]:
@@ -73,8 +74,8 @@ def _made(study: Study) -> tuple[dict[str, Item], dict[str, str]]:
         try:
             items[name] = make()
         except MmerError as error:
-            places = {str(study.ledger.folder): "the ledger", str(study.corpus.path): "the corpus"}
-            left_out[name] = re.sub("|".join(map(re.escape, places)), lambda found: places[found[0]], str(error))
+            why = str(error).replace(str(study.ledger.folder), "the ledger")
+            left_out[name] = why.replace(str(study.corpus.path), "the corpus")
     return items, left_out
 
 
@@ -166,7 +167,9 @@ def _page(study: Study, items: dict[str, Item]) -> str:
         if isinstance(item, Figure):
             about = html(readable(registry.caption(study, name)))
             wide = f"max-width: {120 * item.get_size_inches()[0]:.0f}px; width: 100%"
-            parts.append(f'<img src="{name}.png" alt="{about}" style="{wide}">\n<p style="max-width: 60em">{about}</p>\n')
+            parts.append(
+                f'<img src="{name}.png" alt="{about}" style="{wide}">\n<p style="max-width: 60em">{about}</p>\n'
+            )
         elif isinstance(item, Table):
             parts.append(item._repr_html_())
         else:
