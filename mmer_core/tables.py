@@ -103,8 +103,11 @@ def not_shown_worse(results: pd.DataFrame, metrics: Collection[str], margin: flo
 
     Nothing without a margin, or where variants cannot be compared over the same three folds or more.
     """
-    names, cells = list(dict.fromkeys(results["variant"])), []
-    for metric in metrics if margin and len(names) > 1 else ():
+    names = list(dict.fromkeys(results["variant"]))
+    cells: list[tuple[int, str]] = []
+    if margin is None or len(names) < 2:
+        return cells
+    for metric in metrics:
         with contextlib.suppress(MmerError):
             compared = [
                 stats.compare(results[results["variant"].isin(pair)], *pair, metric, rope=margin)

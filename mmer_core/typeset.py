@@ -64,9 +64,9 @@ def _in_tex(c: str) -> str:
         return TEX[c]
     if " " <= c <= "~":
         return c
-    base, *marks = unicodedata.normalize("NFD", c)
-    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in ACCENTS:
-        return f"\\{ACCENTS[marks[0]]}{{{base}}}"
+    base, accent = unicodedata.normalize("NFD", c)[:1], unicodedata.normalize("NFD", c)[1:]
+    if base.isascii() and base.isalpha() and accent in ACCENTS:
+        return f"\\{ACCENTS[accent]}{{{base}}}"
     return f"{{[}}U+{ord(c):04X}{{]}}"
 
 

@@ -118,8 +118,8 @@ def _protocol(study: Study) -> list[str]:
     said = [
         f"Adam [@kingma2015] starts at a learning rate of {ours.learning_rate:g}, with {ours.batch_size} utterances a"
         f" batch; the rate is multiplied by {ours.plateau_factor:g} after {ours.plateau_patience} epochs without a"
-        f" lower loss on the dev part. Training stops when {ours.stop_patience} epochs bring no higher accuracy on dev{end};"
-        " the first best epoch is scored once on the test part."
+        f" lower loss on the dev part. Training stops when {ours.stop_patience} epochs bring no higher accuracy on"
+        f" dev{end}; the first best epoch is scored once on the test part."
     ]
     changed = [f"{k.replace('_', ' ')} is {v}, not {getattr(theirs, k)}" for k, v in asdict(ours).items()]
     changed = [text for text, (k, v) in zip(changed, asdict(ours).items(), strict=True) if v != getattr(theirs, k)]

@@ -33,9 +33,10 @@ def show(study: Study, name: str) -> Figure | Table | None:
     try:
         item = items[name]()
     except MmerError as error:
-        return tell(readable(f"Not yet: {error}"))
+        item = f"Not yet: {error}"
     if isinstance(item, str):
-        return tell(readable(item))
+        tell(readable(item))
+        return None
     with _writable(None) as folder:
         _save(item, name, folder)
     return item
