@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,6 +41,7 @@ def quick():
         patch.setattr(stats, "twins", lambda twins=stats.twins: twins(20))
         patch.setattr(stats, "across_calibration", lambda studies, f=stats.across_calibration: f(50))
         patch.setattr(stats, "calibration_table", lambda c, f=stats.calibration_table: f(c, studies=30))
+        patch.setitem(matplotlib.rcParams, "svg.hashsalt", "mmer")  # until figures have one of their own
         yield
 
 
@@ -229,11 +231,10 @@ def test_the_same_runs_give_the_same_files(study, folder, quick, tmp_path):
     """Whatever the folder; without a date or a path of this machine in them."""
     files = mc.export(study, tmp_path / "other")
     for file in files:
-        if file.suffix != ".svg":
-            assert file.read_bytes() == (folder / file.name).read_bytes(), file.name
+        assert file.read_bytes() == (folder / file.name).read_bytes(), file.name
         if file.suffix in (".tex", ".md", ".csv", ".txt", ".bib", ".json"):
             text = file.read_text()
-            assert not re.search(r"/tmp|/work|/home|/root", text + str(tmp_path in [text])), file.name
+            assert not re.search(r"/tmp|/work|/home|/root", text), file.name
             assert not re.search(r"\d\d:\d\d:\d\d", text), file.name
 
 
@@ -333,26 +334,30 @@ def test_nothing_to_export_and_no_place_for_it_are_said(study, tmp_path):
                 mc.export(small, place)
 
 
+def with_other_scores(study, variants) -> mc.Study:
+    for file in (file for variant in variants for file in (study.ledger.folder / variant).rglob("run.json")):
+        summary = json.loads(file.read_text())
+        summary["scores"] = {metric: score * 0.9 for metric, score in summary["scores"].items()}
+        file.write_text(json.dumps(summary))
+    return study
+
+
 def test_items_depend_on_the_runs_that_the_manifest_names_and_on_no_other(study, quick, tmp_path):
     """The scores of all other runs are changed: every table and text stays what it was."""
     about = items.subjects(study)
     made = {name: make for name, make in items.contents(study).items() if name not in ("twins", "across_calibration")}
-    checked = 0
+    checked, known = 0, {}
     for name, make in made.items():
-        others = [variant for variant in VARIANTS if variant not in about[name]]
+        others = tuple(variant for variant in VARIANTS if variant not in about[name])
         if name.startswith(("attention", "corpus", "confusion")) or not others:
             continue
         with contextlib.suppress(mc.MmerError):
             before = make()
             if isinstance(before, Figure):
                 continue
-            other = part_of(study, tmp_path / name)
-            for file in (f for variant in others for f in (other.ledger.folder / variant).rglob("run.json")):
-                summary = json.loads(file.read_text())
-                summary["scores"] = {metric: score * 0.9 for metric, score in summary["scores"].items()}
-                file.write_text(json.dumps(summary))
-            after = items.contents(other)[name]()
-            assert str(after) == str(before), name
+            if others not in known:
+                known[others] = with_other_scores(part_of(study, tmp_path / name), others)
+            assert str(items.contents(known[others])[name]()) == str(before), name
             checked += 1
     assert checked > 8
 
@@ -416,8 +421,7 @@ def test_what_is_shown_is_what_the_bundle_writes(study, folder, tmp_path, monkey
     shown = list((tmp_path / "figures").iterdir())
     assert len(shown) == 9
     for file in shown:
-        if file.suffix != ".svg":  # has random names inside
-            assert file.read_bytes() == (folder / file.name).read_bytes(), file.name
+        assert file.read_bytes() == (folder / file.name).read_bytes(), file.name
     with pytest.raises(mc.MmerError, match="no 'forrest' to show; it has corpus_classes"):
         bundle.show(study, "forrest")
 

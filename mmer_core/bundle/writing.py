@@ -92,9 +92,12 @@ def _writable(folder: str | Path | None) -> Iterator[Path]:
 
 def _write(study: Study, items: dict[str, Item], left_out: dict[str, str], folder: Path) -> list[Path]:
     before = manifest.read(folder)["items"] if (folder / manifest.FILE).is_file() else {}
-    words = {"methods": article.methods(study), "findings": article.findings(study, str(items.get("report", "")))}
-    items["report"] = _report(items.get("report"), left_out)
-    left_out.pop("report", None)
+    verdicts = str(items.get("report") or f"No verdict: {left_out.pop('report')}.")
+    left_out.pop("findings", None)
+    words = {"methods": article.methods(study), "findings": article.findings(study, verdicts)}
+    items |= {name: article.plain(text) for name, text in words.items()}
+    missed = ["", "Left out:", *(f"{name}: {why}" for name, why in left_out.items())] if left_out else []
+    items["report"] = "\n".join([verdicts, *missed])
     files = {name: _save(item, name, folder) for name, item in items.items()}
     for name, text in words.items():
         files[name].append(_text(folder / f"{name}.tex", article.in_tex(text) + "\n"))
@@ -116,13 +119,6 @@ def _write(study: Study, items: dict[str, Item], left_out: dict[str, str], folde
     if left := {name for name in left if (folder / name).is_file()}:
         tell(f"Left over from an earlier export, and made no longer: {', '.join(sorted(left))}")
     return made
-
-
-def _report(verdicts: Item | None, left_out: dict[str, str]) -> str:
-    """The verdicts, or why there are none; then what is left out, and why."""
-    said = str(verdicts) if verdicts else f"No verdict: {left_out['report']}."
-    missed = [f"{name}: {why}" for name, why in left_out.items() if name != "report"]
-    return readable(said + ("\n\nLeft out:\n" + "\n".join(missed) if missed else ""))
 
 
 def _save(item: Item, name: str, folder: Path) -> list[Path]:
