@@ -201,9 +201,12 @@ HEAD = rf"""% An example that holds everything: pdflatex article.tex, twice.
 
 
 def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[str], cited: Iterable[str]) -> str:
-    """LaTeX of an article of two columns: methods.tex, findings.tex, all figures (caption, inches) and all tables."""
+    """LaTeX of an article of two columns: methods.tex, findings.tex, all figures (caption, inches) and all tables.
+
+    Those of one column come first: TeX fills pages better with floats of one width.
+    """
     floats = []
-    for name, (caption, inches) in figures.items():
+    for name, (caption, inches) in sorted(figures.items(), key=lambda item: item[1][1] * 72.27 > COLUMN + 2):
         width = min(inches * 72.27, PAGE) if inches * 72.27 > COLUMN + 2 else min(inches * 72.27, COLUMN)
         kind = "figure*" if width > COLUMN else "figure"
         floats.append(

@@ -62,10 +62,8 @@ def export(study: Study, folder: str | Path | None = None, venue: str | None = N
     """
     if study.results().empty:
         raise MmerError(f"{study!r}: train something first (python -m mmer_core run)")
-    with venue_style(venue):
-        items, left_out = _made(study)
-        with _writable(folder) as place:
-            return _write(study, items, left_out, place)
+    with _writable(folder) as place, venue_style(venue):
+        return _write(study, *_made(study), place)
 
 
 def _made(study: Study) -> tuple[dict[str, Item], dict[str, str]]:
@@ -91,7 +89,9 @@ def _writable(folder: str | Path | None) -> Iterator[Path]:
 
 
 def _write(study: Study, items: dict[str, Item], left_out: dict[str, str], folder: Path) -> list[Path]:
-    before = manifest.read(folder)["items"] if (folder / manifest.FILE).is_file() else {}
+    before: dict = {}
+    with contextlib.suppress(MmerError):  # a first export, or a manifest that this one replaces
+        before = manifest.read(folder)["items"]
     verdicts = str(items.get("report") or f"No verdict: {left_out.pop('report')}.")
     left_out.pop("findings", None)
     words = {"methods": article.methods(study), "findings": article.findings(study, verdicts)}
@@ -107,6 +107,7 @@ def _write(study: Study, items: dict[str, Item], left_out: dict[str, str], folde
         if isinstance(item, Figure)
     }
     printed = [name for name, item in items.items() if isinstance(item, Table)]
+    printed.sort(key=lambda name: "{table*}" in (folder / f"{name}.tex").read_text(encoding="utf-8"))
     files["article"] = [
         _text(folder / "article.tex", article.article(study.corpus.title, drawn, printed, words.values())),
         _text(folder / "references.bib", article.bibliography(words.values())),
