@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -35,10 +36,9 @@ study = mc.open_study()
 corpus = study.corpus"""
 # The app's page may ask this machine and no other; voila would fetch icons and unknown widgets from elsewhere.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: ws:; frame-ancestors 'self'"
-VOILA = [
-    *("--token", "--no-browser", "--show-margins", "--Voila.ip=127.0.0.1"),
-    f"--Voila.tornado_settings={ ({'headers': {'Content-Security-Policy': POLICY}})!r}",
-]
+SERVER = {"ip": "127.0.0.1", "auto_token": True, "open_browser": False}
+SERVER |= {"tornado_settings": {"headers": {"Content-Security-Policy": POLICY}}}
+VOILA = {"Voila": SERVER, "VoilaConfiguration": {"show_margins": True, "show_tracebacks": True}}
 
 
 class Progress:
@@ -184,7 +184,9 @@ def serve(app: Path) -> None:
     """Become a server of the app for whoever on this machine has its address, which is printed, with a token."""
     if not importlib.util.find_spec("voila"):
         raise MmerError("the app needs voila, which `make app` installs: pip install 'voila>=0.5,<0.6'")
-    os.execv(sys.executable, [sys.executable, "-m", "voila", str(app), *VOILA])
+    (app.parent / "voila.json").write_text(json.dumps(VOILA), encoding="utf-8")
+    os.chdir(app.parent)  # where voila looks for that file
+    os.execv(sys.executable, [sys.executable, "-m", "voila", app.name])
 
 
 def main(arguments: list[str] | None = None) -> int:
