@@ -35,7 +35,7 @@ from mmer_core import bundle, figures, stats, widgets
 study = mc.open_study()
 corpus = study.corpus"""
 # The app's page may ask this machine and no other; voila would fetch icons and unknown widgets from elsewhere.
-POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: ws:; frame-ancestors 'self'"
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws://127.0.0.1:* data: blob:"
 SERVER = {"ip": "127.0.0.1", "auto_token": True, "open_browser": False}
 SERVER |= {"tornado_settings": {"headers": {"Content-Security-Policy": POLICY}}}
 VOILA = {"Voila": SERVER, "VoilaConfiguration": {"show_margins": True, "show_tracebacks": True}}
@@ -73,7 +73,8 @@ class Progress:
 
     def where(self) -> str:
         took = time.monotonic() - self.cell_begun
-        told = f"cell {self.cell} of {len(self.number)}" + (f" for {duration(took)}" if took >= 1 else "")
+        what = f"cell {self.cell} of {len(self.number)}" if self.cell else "the kernel starts"
+        told = what + (f", for {duration(took)}" if took >= 1 else "")
         if self.study is not None:
             missing, runs = self.study.missing(), len(self.study.runs)
             told += f", {runs - len(missing)} of {runs} runs done"
@@ -103,6 +104,8 @@ def execute(file: Path, folder: Path) -> Path:
     try:
         with progress:
             client.execute()
+    except AssertionError:  # that is how nbclient falls over when an interrupt has ended its kernel
+        raise KeyboardInterrupt from None
     except (CellExecutionError, DeadKernelError) as error:
         source = next((cell.source for k, cell in enumerate(notebook.cells) if progress.number.get(k) == progress.cell))
         raise MmerError(f"{file.name}, cell {progress.cell}: {_failure(source, error)}; see {copy}") from None
