@@ -135,7 +135,7 @@ def costs(study: Study, variant: Variant, subsets: Sequence[Variant], metric: st
 def scores(results: pd.DataFrame, variants: Sequence[Variant]) -> str:
     """All scores of one or two variants, with the published ones; lowest and highest run under the pointer."""
     published = published_results().set_index("variant")
-    cells, head = [], ["score", *(modality_set(v).replace(" + ", "+") for v in variants), "published"]
+    cells, head = [], ["score", *(v.modalities.upper() for v in variants), "published"]
     for metric in METRICS:
         name = metric.replace("_", " ")
         theirs = PUBLISHED_NAMES[metric].get("Rajan et al.")
