@@ -11,7 +11,7 @@ from pandas.io.formats.style import Styler
 from mmer_core import figures, stats, tables
 from mmer_core.analyses import ANALYSES, Item, Table
 from mmer_core.errors import MmerError
-from mmer_core.explain import explain
+from mmer_core.explain import block_name, explain
 from mmer_core.metrics import SOURCE, names_elsewhere
 from mmer_core.study import Study
 
@@ -163,4 +163,5 @@ def _attention(study: Study, variant: str) -> Figure:
     explanation = explain(study.model(variant, fold, seed), corpus, int(corpus.folds[fold].test[0]), fold)
     block = next(iter(explanation.maps.values()))
     where = f"{variant}, fold {fold}, seed {seed}, {explanation.id}: {explanation.label}"
-    return figures.attention_map(block, None, f"{where}\nblock {block.block}, mean of heads, {corpus.title}")
+    title = f"{where}\n{block_name(block.block)}, mean of heads, {corpus.title}"
+    return figures.attention_map(block, None, title, figures.attention_top(explanation.maps.values()))

@@ -37,6 +37,12 @@ class Explanation(NamedTuple):
     maps: dict[str, AttentionMap]
 
 
+def block_name(block: str) -> str:
+    """A block in words: "a_t" (source_target) is "text asks audio"."""
+    asks, asked = MODALITIES[block[-1]], MODALITIES[block[0]]
+    return f"{asks} asks {'itself' if asks == asked else asked}"
+
+
 @torch.no_grad()
 def explain(model: FusionModel, corpus: Corpus, row: int, fold: int) -> Explanation:
     """Run one utterance through a trained network and keep its attention weights.

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
 from mmer_core.errors import MmerError
-from mmer_core.figures.statistics import intervals, legend_below, margin
-from mmer_core.figures.style import PAGE, SERIES, place, styled
+from mmer_core.figures.statistics import intervals, margin
+from mmer_core.figures.style import COLUMN, PAGE, cell_size, legend_below, place, rows, styled
 from mmer_core.stats import VERDICTS, Difference, all_pairs
 from mmer_core.stats.across import HETEROGENEITY, PREDICTION, SHARE, SPEAKS_OF
 from mmer_core.stats.pairs import variants_of
@@ -25,28 +25,31 @@ def forest_across(table: pd.DataFrame, title: str, ax: Axes | None = None) -> Ax
 
     Thin: 95% interval; thick: 90%; circles are corpora, diamonds means of corpora; dashed: the prediction interval.
     """
-    rows, alone = table[~table["corpus"].isin([HETEROGENEITY, SHARE])], ax is None
-    n, own = len(rows), int((~table["corpus"].isin(SPEAKS_OF)).sum())
-    ax = place(ax, PAGE, 1.2 + 0.27 * n)
-    margin(ax, rows["margin"].iloc[0])
-    for y, (_, row) in enumerate(rows.iterrows()):
-        colour, mark = (SERIES[1], "o") if y < own else (SERIES[0], "D")
+    shown, alone = table[~table["corpus"].isin([HETEROGENEITY, SHARE])], ax is None
+    own = int((~table["corpus"].isin(SPEAKS_OF)).sum())
+    ax = place(ax, PAGE, 0.25 * len(shown))
+    margin(ax, shown["margin"].iloc[0])
+    for y, (_, row) in enumerate(shown.iterrows()):
         if row["corpus"] == PREDICTION:
-            ax.plot([100 * row["low"], 100 * row["high"]], [y, y], "--|", color=colour, label="95% prediction interval")
+            ax.plot(
+                [100 * row["low"], 100 * row["high"]], [y, y], "--|", color="black", label="95% prediction interval"
+            )
             continue
         c = Difference(*row[["first", "second", "metric", "margin", "difference", "se", "df"]])
-        intervals(ax, c, y, y == 0, colour, mark)
+        intervals(ax, c, y, y == 0, "o" if y < own else "D")
         stamp = " (exploratory)" if row["exploratory"] else ""
-        ax.text(1.02, y, row["verdict"] + stamp, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+        ax.text(1.02, y, row["verdict"] + stamp, transform=ax.get_yaxis_transform(), va="center")
     ax.axhline(own - 0.5, color="black", linewidth=0.4)
     labels = [
-        name if says == "this corpus" else f"{name}:\n{says}" for name, says in rows[["corpus", "speaks of"]].values
+        name if says == "this corpus" else f"{name}:\n{says}" for name, says in shown[["corpus", "speaks of"]].values
     ]
-    ax.set(yticks=range(n), yticklabels=labels, ylim=(n - 0.5, -0.5), title=title)
-    one, spread = rows.iloc[0], 100 * table.set_index("corpus").loc[HETEROGENEITY, ["difference", "low", "high"]]
+    rows(ax, labels)
+    ax.set_title(title)
+    one, spread = shown.iloc[0], 100 * table.set_index("corpus").loc[HETEROGENEITY, ["difference", "low", "high"]]
     between = "SD between corpora {:.1f} ({:.1f} to {:.1f})".format(*spread)
-    ax.set_xlabel(f"{one['second']} − {one['first']}, {rows['metric'].iloc[-1].replace('_', ' ')} (points)\n{between}")
-    return legend_below(ax, alone, 0.45, 4)
+    ax.set_xlabel(f"{one['second']} − {one['first']}, {shown['metric'].iloc[-1].replace('_', ' ')} (points)\n{between}")
+    legend_below(ax, alone, 0.45)
+    return ax
 
 
 @styled
@@ -62,11 +65,13 @@ def pair_matrix(
         raise MmerError("a matrix of pairs needs comparisons; none was given")
     table, names, alone = all_pairs(comparisons), variants_of(comparisons, variants), ax is None
     n, metric, rope = len(names), comparisons[0].metric.replace("_", " "), comparisons[0].rope
-    ax = place(ax, PAGE if n > 8 else 4.6, min(7.6, 2.3 + 0.4 * n))
+    width = COLUMN if n <= 5 else PAGE
+    ax = place(ax, width, min(6.8, 0.36 * n))
+    size = cell_size(width, n, 3.4)
     for a, b in itertools.product(range(n), repeat=2):
         _cell(ax, a, b, fill=a == b, color=GREY, hatch="////")
     for row in table.to_dict("records"):
-        _pair(ax, row, names)
+        _pair(ax, row, names, size)
     ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xticks=range(n), yticks=range(n), title=title)
     ax.set(xticklabels=names, yticklabels=names)
     ax.tick_params(axis="x", rotation=90)
@@ -78,14 +83,11 @@ def pair_matrix(
     ax.set_xlabel("{} {}\n{}\n{}".format(*caption) if n > 8 else "\n".join(caption))
     keys = [Patch(facecolor=TINTS[v], edgecolor=GREY, label=f"{v[0].upper()}: {v}") for v in VERDICTS]
     keys.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="not compared"))
-    if alone:
-        ax.figure.figure.legend(handles=keys, loc="outside lower center", ncols=5 if n > 8 else 3)
-    else:
-        ax.legend(handles=keys, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_below(ax, alone, 0.8, keys)
     return ax
 
 
-def _pair(ax: Axes, row: dict, names: Sequence[str]) -> None:
+def _pair(ax: Axes, row: dict, names: Sequence[str], size: float) -> None:
     """Both cells of a pair, a row of `all_pairs`."""
     first, second, sure = names.index(row["first"]), names.index(row["second"]), row["p (Holm)"] < 0.05
     low, high, star = min(first, second), max(first, second), "*" if sure else ""
@@ -95,10 +97,9 @@ def _pair(ax: Axes, row: dict, names: Sequence[str]) -> None:
         (low, high, f"{points:+.1f}{star}\n±{(row['95% high'] - row['95% low']) / 2:.1f}".replace("-", "−"), "white"),
         (high, low, letter.upper(), TINTS[row["verdict"]]),
     ]
-    size, weight = 7 if len(names) <= 8 else 5.2, "bold" if sure else "normal"
     for x, y, text, tint in cells:
         _cell(ax, x, y, facecolor=tint, edgecolor=GREY)
-        ax.text(x, y, text, ha="center", va="center", fontsize=size, weight=weight)
+        ax.text(x, y, text, ha="center", va="center", fontsize=size, weight="bold" if sure else "normal")
 
 
 def _cell(ax: Axes, x: float, y: float, **look: Any) -> None:

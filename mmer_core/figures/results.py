@@ -1,6 +1,6 @@
 """Pictures of finished runs: learning curves, scores, confusion, attention weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,31 +10,42 @@ from matplotlib.figure import Figure
 
 from mmer_core.corpus import Corpus
 from mmer_core.explain import AttentionMap
-from mmer_core.figures.style import COLOURS, COLUMN, MARKS, PAGE, SERIES, colour, place, styled, subplots
+from mmer_core.figures.style import (
+    COLOURS,
+    COLUMN,
+    MARKS,
+    PAGE,
+    SERIES,
+    cell_size,
+    kinds,
+    legend_below,
+    place,
+    rows,
+    styled,
+    subplots,
+)
 from mmer_core.metrics import published_results
 
 
 @styled
 def learning_curves(curves: pd.DataFrame, variants: Sequence[str], title: str) -> Figure:
-    """Loss and dev accuracy by epoch: a line for each run, a dot at the epoch whose weights are kept."""
-    fig, (left, right) = subplots(PAGE, 2.2, 1, 2)
-    for v, variant in enumerate(variants):
-        mine = curves[curves["variant"] == variant]
+    """Loss and dev accuracy by epoch: a line for each run, a mark at the epoch whose weights are kept."""
+    fig, (left, right) = subplots(PAGE, 1.7, 1, 2)
+    for variant, look in kinds(variants).items():
+        mine, dot = curves[curves["variant"] == variant], look | dict(markersize=3.5, linestyle="")
+        line = look | dict(marker="", linewidth=0.7, alpha=0.6)
         for n, (_, run) in enumerate(mine.groupby(["fold", "seed"])):
-            line = dict(color=colour(v), linewidth=0.7)
-            left.plot(run["epoch"], run["train_loss"], ":", alpha=0.6, **line)
-            left.plot(run["epoch"], run["dev_loss"], "-", alpha=0.6, **line)
-            right.plot(run["epoch"], 100 * run["dev_accuracy"], "-", alpha=0.5, **line)
+            left.plot(run["epoch"], run["train_loss"], **line | {"linestyle": ":"})
+            left.plot(run["epoch"], run["dev_loss"], **line)
+            right.plot(run["epoch"], 100 * run["dev_accuracy"], **line)
             best, label = run.loc[run["dev_accuracy"].idxmax()], None if n else variant
-            right.plot(best["epoch"], 100 * best["dev_accuracy"], "o", color=colour(v), markersize=3, label=label)
-    left.plot([], [], "k:", label="train")
-    left.plot([], [], "k-", label="dev")
-    left.set(xlabel="epoch", ylabel="cross-entropy (nats)")
-    right.set(xlabel="epoch", ylabel="dev accuracy (%)")
-    for ax in (left, right)[: 1 + (len(variants) > 1)]:
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+            left.plot(best["epoch"], best["dev_loss"], **dot)
+            right.plot(best["epoch"], 100 * best["dev_accuracy"], label=label, **dot)
+    left.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="dotted: train; other lines: dev")
+    right.set(xlabel="epoch", ylabel="dev accuracy (%)", title="mark: the epoch whose weights are kept")
+    legend_below(right)
     for ax in (left, right):
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     fig.suptitle(title)
     return fig
 
@@ -49,7 +60,7 @@ def scores(results: pd.DataFrame, corpus: Corpus, marked: Mapping[str, str] | No
     majority, classes = corpus.report()["classes"]["share"].max(), len(corpus.classes)
     variants = list(dict.fromkeys(results["variant"]))
     published = published_results().set_index("variant")
-    fig, axes = subplots(PAGE, 0.9 + 0.2 * len(variants), 1, 2, sharey=True)
+    fig, axes = subplots(PAGE, 0.2 * len(variants), 1, 2, sharey=True)
     for ax, metric, chance in zip(axes, ("accuracy", "balanced_accuracy"), (majority, 1 / classes), strict=True):
         for y, name in enumerate(variants):
             mine = results[results["variant"] == name]
@@ -59,15 +70,14 @@ def scores(results: pd.DataFrame, corpus: Corpus, marked: Mapping[str, str] | No
             if name in published.index:
                 ax.plot(100 * published.loc[name, metric], y, "d", markersize=5, markerfacecolor="none", color="black")
         ax.axvline(100 * chance, color="black", linestyle=":")
-        ax.set(xlabel=f"{metric.replace('_', ' ')} (%)", yticks=range(len(variants)))
-        ax.set_yticklabels([(marked or {}).get(name, name) for name in variants])
+        ax.set_xlabel(f"{metric.replace('_', ' ')} (%)")
+        rows(ax, [(marked or {}).get(name, name) for name in variants])
         ax.grid(axis="y", linewidth=0.3)
-    axes[0].invert_yaxis()
     axes[0].plot([], [], "o", color="black", markersize=2.5, label="a run")
     axes[0].plot([], [], "o", color="black", markersize=6, label="mean of runs")
     axes[0].plot([], [], "d", color="black", markerfacecolor="none", markersize=5, label="published, on IEMOCAP")
     axes[0].plot([], [], ":", color="black", label="always the largest class")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    legend_below(axes[0])
     fig.suptitle(corpus.title)
     return fig
 
@@ -86,34 +96,47 @@ def per_cent(matrix: np.ndarray) -> np.ndarray:
 
 def heatmap(ax: Axes | None, table: np.ndarray, classes: Sequence[str], title: str, unit: str, **look: object) -> Axes:
     """A table of classes by classes as colours with numbers in them."""
-    size = 1.6 + 0.27 * len(classes)
-    ax = place(ax, size, size - 0.4)
-    look |= dict(annot=True, annot_kws={"size": 6.5}, linewidths=0.5, cbar_kws={"label": unit})
-    sns.heatmap(table, ax=ax, xticklabels=classes, yticklabels=classes, **look)
+    n, width = len(classes), COLUMN if len(classes) <= 8 else PAGE
+    ax, size = place(ax, width, 0.24 * n), cell_size(width, n, 2.4)
+    look |= dict(annot=size > 4, annot_kws={"size": size}, linewidths=0.5, cbar_kws={"label": unit})
+    sns.heatmap(table, ax=ax, xticklabels=False, yticklabels=False, **look)
+    ax.set(xticks=np.arange(n) + 0.5, yticks=np.arange(n) + 0.5, xticklabels=classes, yticklabels=classes)
     ax.set(xlabel="predicted", ylabel="true", title=title)
     ax.tick_params(axis="x", rotation=90)
-    ax.tick_params(axis="y", rotation=0)
     return ax
 
 
 @styled
-def attention_map(attention: AttentionMap, head: int | None, title: str) -> Figure:
-    """Attention weights of one head (None: mean of heads): queries by keys, and the column mean below."""
+def attention_map(attention: AttentionMap, head: int | None, title: str, top: float | None = None) -> Figure:
+    """Attention weights of one head (None: mean of heads): queries by keys, and the column mean below.
+
+    Weights are shown as multiples of 1 / K, the weight of each of K keys in uniform attention, from 0 to `top`, the
+    brightest. `top` is `attention_top` of all maps that shall be compared; None: of this block, the same for its heads.
+    """
     queries, keys = attention.queries, attention.keys
     weights = attention.weights.mean(0) if head is None else attention.weights[head]
     mean = attention.column_mean.mean(0) if head is None else attention.column_mean[head]
-    wide = len(keys.labels) > 26
-    look = dict(sharex=True, height_ratios=[4, 1], gridspec_kw={"hspace": 0.02})
-    fig, (top, low) = subplots(PAGE if wide else COLUMN, 3.6, 2, 1, **look)
-    image = top.imshow(weights, aspect="auto", cmap="viridis", vmin=0, interpolation="nearest")
-    fig.colorbar(image, ax=(top, low), label="attention weight", fraction=0.05)
-    low.bar(range(len(mean)), mean, color=SERIES[0], width=0.9)
-    low.axhline(1 / len(mean), color="black", linestyle=":", linewidth=0.8)
-    low.set(xlabel=f"key: {keys.title}", ylabel="column\nmean", ylim=(0, None))
-    top.set(ylabel=f"query: {queries.title}", title=title)
-    for axis, labels, most in ((low.xaxis, keys.labels, 60 if wide else 26), (top.yaxis, queries.labels, 26)):
+    wide, top = len(keys.labels) > 26, top or attention_top([attention])
+    fig, (above, low) = subplots(PAGE if wide else COLUMN, 2.6, 2, 1, sharex=True, height_ratios=[4, 1])
+    look = dict(aspect="auto", cmap="viridis", vmin=0, vmax=top, interpolation="nearest")
+    image = above.imshow(len(mean) * weights, **look)
+    more = "max" if len(mean) * weights.max() > top else "neither"
+    fig.colorbar(image, ax=(above, low), label="weight (1: uniform)", fraction=0.05, extend=more)
+    low.bar(range(len(mean)), len(mean) * mean, color=SERIES[0], width=0.9)
+    low.axhline(1, color="black", linestyle=":", linewidth=0.8)
+    low.set(xlabel=f"key: {keys.title}", ylabel="column\nmean", ylim=(0, max(2, 1.05 * len(mean) * mean.max())))
+    above.set(ylabel=f"query: {queries.title}", title=title)
+    for axis, labels, most in ((low.xaxis, keys.labels, 60 if wide else 26), (above.yaxis, queries.labels, 26)):
         step = -(-len(labels) // most)  # every n-th is labelled where there are more than fit
         axis.set_ticks(range(0, len(labels), step), labels[::step])
     low.tick_params(axis="x", rotation=90)
-    top.tick_params(axis="x", bottom=False)
+    above.tick_params(axis="x", bottom=False)
     return fig
+
+
+def attention_top(maps: Iterable[AttentionMap]) -> float:
+    """One scale for `attention_map`s to be compared: the largest weight of any head, as a multiple of 1 / K.
+
+    At least 4, so that attention which is uniform, or nearly so, looks dark.
+    """
+    return max(4.0, *(float(attention.weights.max() * len(attention.keys.labels)) for attention in maps))

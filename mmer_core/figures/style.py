@@ -1,78 +1,236 @@
-"""The one style of all pictures: IEEE column width, 8 point type, colours that the colour-blind can tell apart."""
+"""The one style of all pictures: a venue's widths, 8 point Times, colours that can be told apart, also in grey."""
 
 import functools
-from collections.abc import Callable
+import importlib
+import inspect
+import io
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
-import matplotlib.pyplot as plt
+import matplotlib.style
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmer_core.errors import MmerError
+from mmer_core.figures.fit import fit
+from mmer_core.figures.letters import FAMILIES, spell
 from mmer_core.paths import root
 
 P = ParamSpec("P")
-COLUMN, PAGE = 3.5, 7.16  # inches: one and two columns of an IEEE paper
-COLOURS = {"self": "#0072B2", "cross": "#D55E00", "both": "#009E73", "uniform": "#666666"}  # Okabe and Ito
-SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#000000")
+COLUMN, PAGE = 3.5, 7.16  # inches: one and two columns of an IEEE paper; another venue has others in their place
+COLOURS = {"self": "#0072B2", "cross": "#D55E00", "both": "#009E73", "uniform": "#666666"}  # Okabe and Ito; these four
+SERIES = ("#56B4E9", "#E69F00", "#CC79A7", "#000000")  # mean attention everywhere, and these anything else
 MARKS = {"self": "o", "cross": "s", "both": "^", "uniform": "D"}
+SHAPES, LINES, HATCHES = "os^DvXP<>", ("-", "--", "-.", (0, (1, 1))), ("", "////", "....", "xxxx")
+DATELESS: dict[str, dict] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # same figure, same file
 STYLE: dict[Any, Any] = {
     **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), 8),
-    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8),
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    "axes.prop_cycle": plt.cycler(color=SERIES),
-    "figure.dpi": 116,
+    **{"font.family": FAMILIES, "axes.prop_cycle": cycler(color=SERIES)},
+    **{"figure.dpi": 116, "savefig.dpi": 600, "lines.linewidth": 1, "hatch.linewidth": 0.4},
     "text.parse_math": False,  # a "$" in a transcript is a dollar
     "figure.constrained_layout.use": True,
-    "lines.linewidth": 1,
-    "pdf.fonttype": 42,  # fonts are embedded whole, as publishers ask
-    "svg.fonttype": "path",
+    **{"pdf.fonttype": 42, "ps.fonttype": 42},  # fonts are embedded as TrueType, as publishers ask
+    **{"svg.fonttype": "none", "svg.hashsalt": "mmer"},
 }
 
 
+class Venue(NamedTuple):
+    """Where a picture is printed: inches of a column and of the page, and font sizes in points as rcParams."""
+
+    column: float
+    page: float
+    sizes: dict[str, Any]
+
+
+IEEE = Venue(COLUMN, PAGE, {})
+_venue = ContextVar("venue", default=IEEE)
+
+
+@contextmanager
+def venue(name: str | None) -> Iterator[None]:
+    """Inside of this, pictures have the widths and font sizes of a venue that tueplots knows, such as "neurips2024".
+
+    Where a page has one column, COLUMN is 3.5 inches of it at most. The font stays ours: tueplots' own need TeX. None
+    leaves things as they are, "ieee" is the default. MmerError: no such venue, or tueplots is not installed.
+    """
+    token = _venue.set(_read_venue(name) if name else _venue.get())
+    try:
+        yield
+    finally:
+        _venue.reset(token)
+
+
+def _read_venue(name: str) -> Venue:
+    if name == "ieee":
+        return IEEE
+    try:
+        bundles = importlib.import_module("tueplots.bundles")
+    except ImportError:
+        raise MmerError(f"the venue {name!r} needs tueplots: pip install 'mmer_core[venues]'") from None
+    known = {n: f for n, f in vars(bundles).items() if re.fullmatch(r"[a-z]+\d{4}", n) and callable(f)}
+    if name not in known:
+        raise MmerError(f"venue: expected one of ieee, {', '.join(sorted(known))}; found {name!r}")
+    make, two = known[name], "column" in inspect.signature(known[name]).parameters
+    page = make(column="full") if two else make()
+    width = page["figure.figsize"][0]
+    column = make(column="half")["figure.figsize"][0] if two else min(COLUMN, width)
+    sizes = {key: size for key, size in page.items() if key in STYLE and key.endswith("size")}
+    return Venue(column, width, sizes | {"figure.titlesize": sizes["axes.titlesize"]})
+
+
+class Canvas(FigureCanvasAgg):
+    """What saves a `Picture`, for `savefig` as for a notebook: in our style and without a date."""
+
+    figure: "Picture"
+
+    def print_figure(self, filename: Any, *args: Any, **more: Any) -> Any:
+        """As matplotlib's; `dpi` and `metadata` that are given win."""
+        suffix = os.path.splitext(filename)[1] if isinstance(filename, (str, os.PathLike)) else ""
+        dateless = DATELESS.get((more.get("format") or suffix[1:]).lower(), {})
+        more["metadata"] = {**dateless, **(more.get("metadata") or {})} or None
+        with self.figure.look():
+            return super().print_figure(filename, *args, **more)
+
+
+class Picture(Figure):
+    """A figure that looks the same wherever it is drawn, shown or saved, whatever the user's settings are.
+
+    Its width is the venue's; `fit` makes it as high as its axes (`room`, inches from top to bottom) and texts need.
+    """
+
+    def __init__(self, width: float, room: float):
+        self.venue, self.room = _venue.get(), room
+        wide = {COLUMN: self.venue.column, PAGE: self.venue.page}[width]
+        super().__init__(figsize=(wide, room + 4))
+        Canvas(self)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        Canvas(self)
+
+    def look(self) -> AbstractContextManager:
+        return look(self.venue)
+
+    def draw(self, renderer: Any) -> None:
+        with self.look():
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **more: Any) -> None:
+        """As matplotlib's, but in our style: 600 dpi unless `dpi` is given, TrueType fonts, no dates."""
+        with self.look():
+            super().savefig(fname, **more)
+
+    def _repr_png_(self) -> bytes:
+        """For a notebook in which nothing has asked matplotlib yet to show figures."""
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=self.dpi)
+        return file.getvalue()
+
+
+def look(venue: Venue) -> AbstractContextManager:
+    """Our settings upon matplotlib's own, and the user's again afterwards."""
+    return matplotlib.style.context(["default", STYLE | venue.sizes])
+
+
 def styled(plot: Callable[P, Axes | Figure]) -> Callable[P, Figure]:
-    """Draw in the paper's style, and return the whole figure in which the picture stands."""
+    """Draw in the paper's style, make all texts fit, and return the whole figure in which the picture stands."""
 
     @functools.wraps(plot)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with plt.rc_context(STYLE):
+        with look(_venue.get()):
             drawn = plot(*args, **kwargs)
-        return drawn.figure.figure if isinstance(drawn, Axes) else drawn  # twice: axes may stand in a part of one
+            fig = drawn.figure.figure if isinstance(drawn, Axes) else drawn  # twice: axes may stand in a part of one
+            spell(fig if isinstance(fig, Picture) else drawn)
+            if isinstance(fig, Picture):
+                fit(fig)
+        return fig
 
     return wrapper
 
 
-def subplots(width: float, height: float, *layout: int, **more: Any) -> tuple[Figure, Any]:
-    """A new figure of so many inches with its axes; closed at once, so that a notebook shows it no second time."""
-    fig, axes = plt.subplots(*layout, figsize=(width, height), **more)
-    plt.close(fig)
-    FigureCanvasAgg(fig)  # seaborn draws once to see which labels overlap; a closed figure may have lost its canvas
-    return fig, axes
+def subplots(width: float, room: float, *layout: int, **more: Any) -> tuple[Picture, Any]:
+    """A new picture with its axes: COLUMN or PAGE wide, the axes together so many inches high."""
+    fig = Picture(width, room)
+    return fig, fig.subplots(*layout, **more)
 
 
-def place(ax: Axes | None, width: float, height: float) -> Axes:
-    """Where to draw: the given axes, or those of a new figure of so many inches."""
-    return subplots(width, height)[1] if ax is None else ax
+def place(ax: Axes | None, width: float, room: float) -> Axes:
+    """Where to draw: the given axes, or new ones of so many inches."""
+    return subplots(width, room)[1] if ax is None else ax
 
 
-def colour(n: int) -> str:
-    """That of the n-th of a series; they repeat, so that every one is drawn."""
-    return SERIES[n % len(SERIES)]
+def rows(ax: Axes, labels: Sequence[object]) -> None:
+    """A row for each label, the first on top."""
+    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
+
+
+def cell_size(width: float, n: int, ems: float) -> float:
+    """The size of type, in points, for texts so many ems wide in the n columns of a picture COLUMN or PAGE wide."""
+    return min(matplotlib.rcParams["font.size"], 0.75 * 72 * width / n / ems)
+
+
+def legend_below(ax: Axes, alone: bool = True, depth: float = 0, handles: Sequence[Any] = ()) -> None:
+    """A legend below a picture, in columns that fit; or below axes that stand in another one, `depth` in heights."""
+    handles = handles or ax.get_legend_handles_labels()[0]
+    labels = [str(handle.get_label()) for handle in handles]
+    fig, size = ax.figure.figure, matplotlib.rcParams["legend.fontsize"]
+    longest = max(len(label) for label in labels)
+    columns = min(len(labels), max(1, int(72 * fig.get_figwidth() / size / (0.45 * longest + 4.5))))  # in ems
+    if alone:
+        fig.legend(handles=handles, loc="outside lower center", ncols=columns)
+    else:
+        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -depth), ncols=min(columns, 3))
+
+
+def series(n: int) -> dict[str, Any]:
+    """Colour and mark of the n-th of a series; they repeat, so that every one is drawn."""
+    return dict(color=SERIES[n % len(SERIES)], marker=SHAPES[n % len(SHAPES)])
+
+
+def kinds(variants: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour, mark and line of each variant: the colour says its attention; those of one kind differ in the rest."""
+    looks: dict[str, dict[str, Any]] = {}
+    seen = {kind: itertools.count() for kind in (*COLOURS, "")}
+    for name in variants:
+        kind = next((kind for kind in COLOURS if re.match(rf"{kind}(_|$)", name)), "")
+        n = next(seen[kind])
+        own = dict(color=COLOURS[kind], marker=([MARKS[kind], *SHAPES[4:]])[n % 6]) if kind else series(n)
+        looks[name] = own | {"linestyle": LINES[n % len(LINES)]}
+    return looks
 
 
 def output_folder(folder: str | Path | None) -> Path:
-    """Where files for a paper are written: figures/ unless told otherwise; made if need be."""
-    folder = Path(folder) if folder else root() / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Where files for a paper are written: figures/ unless told otherwise; made if need be. MmerError if it cannot."""
+    try:
+        folder = Path(folder).expanduser() if folder else root() / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no such home
+        raise MmerError(f"{folder}: expected a folder that can be made, found: {error}") from None
     return folder
 
 
 def save_figure(fig: Figure, name: str, folder: str | Path | None = None) -> list[Path]:
-    """Write a figure as PDF, SVG and PNG (300 dpi) into figures/, fonts embedded; returns the files."""
+    """Write a figure as PDF, SVG and PNG (600 dpi) into figures/; returns the files.
+
+    MmerError: the name is empty or has a separator of paths, or the folder cannot be written.
+    """
+    if not name.strip(" .") or re.search(r"[/\\\0]", name):
+        raise MmerError(f"name of a figure: expected one of a file without folder and ending, found {name!r}")
     files = [output_folder(folder) / f"{name}.{kind}" for kind in ("pdf", "svg", "png")]
-    with plt.rc_context(STYLE):
+    with look(_venue.get()):
         for file in files:
-            date = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(file.suffix)  # same figure, same file
-            fig.savefig(file, dpi=300, metadata=date)
+            try:
+                fig.savefig(file, dpi=STYLE["savefig.dpi"], metadata=DATELESS.get(file.suffix[1:]))
+            except OSError as error:
+                raise MmerError(f"{file}: expected a file that can be written, found: {error}") from None
     return files

@@ -1,0 +1,95 @@
+"""Letters: Times-like as IEEE sets them; what that font lacks is taken from whatever this machine has."""
+
+import functools
+import re
+import unicodedata
+import warnings
+
+from matplotlib import font_manager
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+FAMILIES = ["STIXGeneral", "DejaVu Sans"]  # both come with matplotlib
+MANY = re.compile("cjk|han|fallback|unicode|hei|song|ming|gothic|noto", re.IGNORECASE)  # names of fonts with many
+
+
+def spell(drawn: Artist) -> None:
+    """Give all texts a font for each of their letters; letters that no font has become numbers, with one warning."""
+    axes: list = drawn.findobj(Axes)
+    ticks = {
+        axis: [label.get_text() for label in axis.get_ticklabels()]  # this writes them, so that they are found below
+        for ax in axes
+        for axis in (ax.xaxis, ax.yaxis)
+        if has_words(axis)
+    }
+    texts: list = drawn.findobj(lambda artist: isinstance(artist, Text) and bool(artist.get_text()))
+    families, missing = fonts_for(frozenset("".join(text.get_text() for text in texts)) - {"\n"})
+    for text in texts:
+        text.set(fontfamily=list(dict.fromkeys([*text.get_fontfamily(), *families])), parse_math=False)
+    if missing:
+        _tell(missing)
+        for text in texts:
+            text.set_text(in_numbers(text.get_text(), missing))
+        for axis, labels in ticks.items():
+            axis.set_ticklabels([in_numbers(label, missing) for label in labels])
+
+
+def has_words(axis: Axis) -> bool:
+    """Whether its ticks have labels of ours, not numbers that matplotlib writes."""
+    return isinstance(axis.get_major_formatter(), (FuncFormatter, FixedFormatter))
+
+
+def in_numbers(text: str, missing: frozenset[str]) -> str:
+    """A text whose letters without a font are Unicode numbers; in place of controls and marks there is a space."""
+    runs = re.split(f"([{re.escape(''.join(sorted(missing)))}]+)", text)
+    numbers = [" ".join(f"{ord(c):X}" for c in run if _seen(c)) for run in runs[1::2]]
+    runs[1::2] = [f"⟨{n}⟩" if n else " " for n in numbers]
+    return "".join(runs)
+
+
+def _seen(letter: str) -> bool:
+    return unicodedata.category(letter) not in ("Cc", "Cf", "Mn")
+
+
+def _tell(missing: frozenset[str]) -> None:
+    """Always the same words for a script, so that Python shows them once."""
+    if scripts := sorted({unicodedata.name(c, "unnamed").split()[0] for c in missing if _seen(c)}):
+        told = (
+            f"No font here has these letters: {', '.join(scripts)}. They are shown as Unicode numbers; install a Noto"
+        )
+        warnings.warn(
+            f"{told} font that has them (Debian, Ubuntu: apt install fonts-noto-cjk fonts-noto).", stacklevel=1
+        )
+
+
+@functools.cache
+def fonts_for(letters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
+    """Families that have these letters together, ours first, and the letters that none has."""
+    families = list(FAMILIES)
+    for family in FAMILIES:
+        letters -= drawable(font_manager.findfont(font_manager.FontProperties(family=[family])))
+    for file in system_fonts() if letters else ():
+        if found := letters & drawable(file):
+            font_manager.fontManager.addfont(file)  # it may be newer than matplotlib's list of fonts
+            families.append(font_manager.get_font(file).family_name)
+            letters -= found
+    return families, letters
+
+
+@functools.cache
+def drawable(file: str) -> frozenset[str]:
+    """The letters of a font; none where it is no font of outlines."""
+    try:
+        font = font_manager.get_font(file)
+        return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+def system_fonts() -> list[str]:
+    """Installed fonts, TrueType first, as PDF readers know it best; of these, those with many letters first."""
+    files = font_manager.findSystemFonts()
+    return sorted(files, key=lambda file: (not file.lower().endswith("ttf"), not MANY.search(file), file))
