@@ -29,6 +29,6 @@ bench: env
 lab: env
 	$(JUPYTER) lab --ip=127.0.0.1 notebooks
 
-# The demo's store, its runs, what was drawn, and compiled kernels; other corpora and their ledgers stay.
+# The demo's store, its runs, what was written for a paper, and compiled kernels; other corpora and their ledgers stay.
 clean:
-	rm -rf mmer_core/kernels/__pycache__ data/demo data/runs/demo data/executed figures/*.pdf figures/*.svg figures/*.png figures/*.tex figures/*.csv
+	rm -rf mmer_core/kernels/__pycache__ data/demo data/runs/demo data/executed $(addprefix figures/*.,pdf svg png tex md csv txt bib html json)

@@ -19,7 +19,7 @@ _FACE = {
     "metrics": "published_results",
     "stats": "compare",
     "figures": "save_figure",
-    "bundle": "export",
+    "bundle": "export stale",
 }
 _HOME = {name: room for room, names in _FACE.items() for name in names.split()}
 _ROOMS = [room.name for room in pkgutil.iter_modules(__path__) if not room.name.startswith("_")]

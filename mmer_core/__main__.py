@@ -19,8 +19,10 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--variants", nargs="+", metavar="NAME", default=["*"], help='only these, or patterns: "cross_*"')
     run.add_argument("--device", help='train all runs of a variant at once on this device: "cuda" for a GPU')
     commands.add_parser("status", help="runs done and missing, scores so far, hours spent")
-    export = commands.add_parser("export", help="write all figures and tables of the finished runs")
+    export = commands.add_parser("export", help="write figures, tables and texts of the finished runs for a paper")
     export.add_argument("--to", metavar="FOLDER", help="where to (default: figures/)")
+    export.add_argument("--venue", metavar="NAME", help='widths of its pages, such as "neurips2024" (default: IEEE)')
+    export.add_argument("--check", action="store_true", help="write nothing; name what is outdated there (status 1)")
     publish = commands.add_parser("publish", help="write scores and settings of the finished runs, for other groups")
     publish.add_argument("file", metavar="FILE.csv", help="one row a run; no utterance, transcript, id or label")
     options = parser.parse_args(arguments)
@@ -32,8 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(study)
         if options.command == "run":
             study.select(*options.variants).run(device=options.device)
+        if options.command == "export" and options.check:
+            stale = mc.stale(options.to, study)
+            print(*(f"{name}: {why}" for name, why in stale.items()), sep="\n", end="\n" if stale else "")
+            print(f"{len(stale)} outdated")
+            return int(bool(stale))
         if options.command == "export":
-            files = mc.export(study, options.to)
+            files = mc.export(study, options.to, options.venue)
             print(f"{len(files)} files in {files[0].parent}\n{mc.tables.REMINDER}")
         elif options.command == "publish":
             print(f"{mc.tables.publish(study, options.file)} of {len(study.runs)} runs are in {options.file}")

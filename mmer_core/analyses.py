@@ -5,7 +5,7 @@ All raise MmerError with the reason while the runs do not allow them.
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,12 +16,7 @@ from mmer_core.metrics import published_results
 from mmer_core.stats.across import FIXED, PREDICTION, RANDOM
 from mmer_core.stats.calibration import variance_levels
 from mmer_core.study import Study
-
-
-class Table(NamedTuple):
-    frame: pd.DataFrame
-    caption: str
-
+from mmer_core.tables import Table
 
 Item = Figure | Table | str
 
@@ -83,12 +78,14 @@ def in_other_words(study: Study) -> str:
 
     Without a verdict over folds, as on an official split, what utterances and ensembles say is left.
     """
-    names = _two(study)
+    names = two(study)
     if len(names) < 2:
         raise MmerError("two trained variants are needed")
     try:
         main = study.main_comparison()
-        lines = [f"{main.label}: " + ", ".join(f"P({name}) = {p:.3f}" for name, p in stats.bayesian(main).items())]
+        lines = [
+            f"{main.label}: " + ", ".join(f"P({name}) = {100 * p:.1f}%" for name, p in stats.bayesian(main).items())
+        ]
         hinges = "would" if stats.hinges_on_overlap(main) else "would not"
         lines.append(f"Without the correction for overlapping train parts the verdict {hinges} be another one.")
     except MmerError as error:
@@ -102,7 +99,12 @@ def in_other_words(study: Study) -> str:
 
 def effect_sizes(study: Study) -> Table:
     main = study.main_comparison()
-    return Table(stats.effect_sizes(main), f"Sizes of {main.label}. {study.corpus.title}.")
+    frame = stats.effect_sizes(main)
+    chance = frame["size"].str.startswith("P(")
+    frame.loc[chance, "value"] *= 100  # as all the rest
+    frame.loc[chance, "size"] += " (%)"
+    frame["meaning"] = frame["meaning"].str.replace("0.5 is a coin", "50 is a coin")
+    return Table(frame, f"Sizes of {main.label}. {study.corpus.title}.")
 
 
 def improvement(study: Study) -> Table:
@@ -167,7 +169,7 @@ def advice(study: Study) -> str:
 
 def recalls(study: Study) -> Table:
     """Recall of each class, in per cent, of both sides of the main comparison, or of what is trained."""
-    names = _two(study)
+    names = two(study)
     parts = [stats.recall_interval(study.recalls(), name).assign(variant=study.marked(name)) for name in names]
     frame = pd.concat(parts, ignore_index=True)
     frame[["recall", "low", "high"]] *= 100
@@ -184,7 +186,7 @@ def class_differences(study: Study) -> Figure:
 
 
 def confusion_difference(study: Study) -> Figure:
-    names = _two(study)
+    names = two(study)
     if len(names) < 2:
         raise MmerError("two trained variants are needed")
     first, second = (study.confusion(name) for name in names)
@@ -205,13 +207,19 @@ def published_range(study: Study) -> Table:
 
 def _all_pairs(study: Study) -> list[stats.Comparison]:
     names = list(dict.fromkeys(study.results()["variant"]))
-    comparisons = study.comparisons(itertools.combinations(names, 2))
+    comparisons = _compared(study, tuple(names), study.results().to_csv())
     if not comparisons:
         raise MmerError("no two variants have the same three folds or more")
     return comparisons
 
 
-def _two(study: Study) -> list[str]:
+@lru_cache(maxsize=1)
+def _compared(study: Study, names: tuple[str, ...], results: str) -> list[stats.Comparison]:
+    """All pairs; three items of a bundle want them, and the results tell whether they are still the same."""
+    return study.comparisons(itertools.combinations(names, 2))
+
+
+def two(study: Study) -> list[str]:
     """Both sides of the main comparison, or where there is none the first trained variants, two at most."""
     try:
         main = study.main_comparison()
@@ -224,6 +232,11 @@ def _two(study: Study) -> list[str]:
         return pairs[-1] if pairs else trained[:2]
 
 
+MAIN = (  # those of the main comparison
+    *("chances", "in_other_words", "effect_sizes", "improvement", "variance", "score_components"),
+    *("seeds_and_sampling", "calibration", "same_against_same", "plan", "advice", "recalls"),
+    *("class_differences", "confusion_difference"),
+)
 ANALYSES: dict[str, Callable[[Study], Item]] = {
     made.__name__: made
     for made in (

@@ -1,22 +1,58 @@
 """Tables for a paper: of numbers, as people read them, and as files."""
 
 import contextlib
+import itertools
 import os
+import re
+import textwrap
+from collections.abc import Collection
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib
 import pandas as pd
+from matplotlib.ft2font import FT2Font
 
+from mmer_core import stats
 from mmer_core.errors import MmerError
 from mmer_core.figures import output_folder
 from mmer_core.metrics import published_results
 from mmer_core.stats import Comparison, self_and_cross
 from mmer_core.study import Study
+from mmer_core.typeset import html, markdown, readable, tex
 
+COLUMN, PAGE = 252.0, 516.0  # points of TeX: one and two columns of an IEEE paper
+GAP = 8.0  # points between two columns
+ROWS = 50  # of a table; a longer one goes on in another float
+HEAD = 11  # letters of a heading in a line
+NUMBER = re.compile(r"([−+<]?\d.*)?–?")
+COUNTS, PROBABILITIES = ("parameters", "runs", "folds", "seeds", "n"), ("p", "p (Holm)")
 SCORES = ("accuracy", "balanced_accuracy")  # those that are published; a study's primary metric joins them
 REMINDER = (
     "Figures of a licensed corpus may show its transcripts, and a ledger holds its utterance ids and labels: "
     "look at the licence before you share either."
 )
+Cells = Collection[tuple[int, str]]  # places in a table: number of the row from 0 on, name of the column
+
+
+class Table(NamedTuple):
+    """A table with its caption; a notebook shows it as people read it."""
+
+    frame: pd.DataFrame  # all that is known, for the CSV file
+    caption: str
+    printed: pd.DataFrame | None = None  # what stands in print, where that is not all
+    bold: Cells = ()
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        return shown(self.frame if self.printed is None else self.printed)
+
+    def __str__(self) -> str:
+        return as_markdown(self.shown, self.caption, self.bold)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.shown, self.caption, self.bold)
 
 
 def scores_shown(study: Study) -> list[str]:
@@ -51,6 +87,37 @@ def results_table(study: Study, results: pd.DataFrame | None = None) -> pd.DataF
     return pd.DataFrame(rows)
 
 
+def results_printed(table: pd.DataFrame, metrics: Collection[str]) -> pd.DataFrame:
+    """`results_table` in fewer columns: "mean (SD over folds, SD over seeds)" in one cell, beside what is published."""
+    printed = table[["variant", "parameters", "runs"]].copy()
+    for metric in metrics:
+        parts = [shown(table[[f"{metric}{part}"]]).iloc[:, 0] for part in ("", ": SD folds", ": SD seeds")]
+        printed[metric] = [f"{mean} ({folds}, {seeds})" for mean, folds, seeds in zip(*parts, strict=True)]
+        if f"published {metric}" in table:
+            printed[f"{metric} (published)"] = table[f"published {metric}"]
+    return printed.assign(**{"against self": table["against self"]}) if table["against self"].any() else printed
+
+
+def not_shown_worse(results: pd.DataFrame, metrics: Collection[str], margin: float | None) -> Cells:
+    """Of each score, the variants (by row) that none is shown better than, if any is shown worse: Holm's 5%, all pairs.
+
+    Nothing without a margin, or where variants cannot be compared over the same three folds or more.
+    """
+    names = list(dict.fromkeys(results["variant"]))
+    cells: list[tuple[int, str]] = []
+    if margin is None or len(names) < 2:
+        return cells
+    for metric in metrics:
+        with contextlib.suppress(MmerError):
+            compared = [
+                stats.compare(results[results["variant"].isin(pair)], *pair, metric, rope=margin)
+                for pair in itertools.combinations(names, 2)
+            ]
+            found = stats.not_shown_worse(compared)
+            cells += [(names.index(name), metric) for name in found.variants if found.worse]
+    return cells
+
+
 def _verdict(comparison: Comparison) -> str:
     interim = any(note.startswith("Interim") for note in comparison.notes)
     return f"{comparison.verdict} (interim)" if interim else comparison.verdict
@@ -62,35 +129,140 @@ def _runs(study: Study, done: int) -> int | str:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table as people read it: numbers rounded to what they mean, missing ones a dash, all as text."""
+    """A table as people read it: numbers rounded to what they mean, missing ones a dash, intervals in one column.
+
+    Everything is text, and names of variants and columns are readable (`typeset.readable`).
+    """
     if frame.empty:
         return pd.DataFrame({"": ["Nothing of this has been trained."]})
-
-    def text(column: str, value: object) -> str:
-        if pd.isna(value):
-            return "–"
-        if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
-            return str(value)
-        digits = 0 if float(value).is_integer() and column in ("parameters", "runs", "folds", "seeds") else 1
-        return f"{value:,.{3 if column in ('p', 'p (Holm)') else digits}f}"
-
-    cells = {c: [text(c, v) for v in frame[c].tolist()] for c in frame}
-    return pd.DataFrame(cells).rename(columns=lambda c: c.replace("_", " "))
+    cells = {str(c): [_cell(str(c), v) for v in frame[c].tolist()] for c in frame}
+    cells = {c: column for c, column in cells.items() if any(column)}
+    for low in [c for c in cells if re.fullmatch("(.* )?low", c) and c.removesuffix("low") + "high" in cells]:
+        ends, name = zip(cells[low], cells.pop(low.removesuffix("low") + "high"), strict=True), low[:-3] + "interval"
+        cells[low] = [f"{a} to {b}" if "–" not in (a, b) else "–" for a, b in ends]
+        cells = {name if c == low else c: column for c, column in cells.items()}
+    return pd.DataFrame({readable(c): column for c, column in cells.items()})
 
 
-def save_table(frame: pd.DataFrame, name: str, caption: str, folder: str | Path | None = None) -> list[Path]:
-    """Write a table as LaTeX (booktabs), markdown and CSV into figures/; returns the files."""
-    files = tex, markdown, csv = [output_folder(folder) / f"{name}.{kind}" for kind in ("tex", "md", "csv")]
-    table = shown(frame)
-    escape = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "–": "--"})
-    latex = table.map(lambda s: s.translate(escape)).rename(columns=lambda c: c.translate(escape))
-    options = dict(hrules=True, caption=caption.translate(escape), label=f"tab:{name}", position="t")
-    latex.style.hide(axis="index").to_latex(tex, encoding="utf-8", **options)
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    markdown.write_text(f"{text}\n\n{caption}\n", encoding="utf-8")
-    frame.to_csv(csv, index=False)
+def _cell(column: str, value: object) -> str:
+    """One value as text; `column` says how a number is rounded."""
+    if pd.isna(value):  # type: ignore[call-overload]  # of whatever may stand in a cell
+        return "–"
+    if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+        return readable(value)
+    if column in PROBABILITIES:
+        return f"{value:.3f}" if value >= 0.0005 else "<0.001"
+    if column == "hours":
+        return f"{value:,.2g}" if value < 10 else f"{value:,.0f}"
+    digits = 0 if float(value).is_integer() and (isinstance(value, int) or column in COUNTS) else 1
+    return readable(f"{round(value, digits) + 0:,.{digits}f}")  # + 0: no minus before a zero
+
+
+def save_table(
+    frame: pd.DataFrame,
+    name: str,
+    caption: str,
+    folder: str | Path | None = None,
+    printed: pd.DataFrame | None = None,
+    bold: Cells = (),
+) -> list[Path]:
+    """Write a table as LaTeX (booktabs), Markdown and CSV into figures/; returns the files.
+
+    LaTeX and Markdown hold what is `printed` (by default all of the frame), with cells set in `bold`; CSV the frame.
+    """
+    files = [output_folder(folder) / f"{name}.{kind}" for kind in ("tex", "md", "csv")]
+    table = shown(frame if printed is None else printed)
+    texts = (as_tex(table, caption, name, bold), as_markdown(table, caption, bold))
+    for file, text in zip(files, (*texts, frame.to_csv(index=False, lineterminator="\n")), strict=True):
+        file.write_text(text, encoding="utf-8", newline="\n")
     return files
+
+
+def as_markdown(table: pd.DataFrame, caption: str, bold: Cells = ()) -> str:
+    """A table of texts as Markdown, numbers to the right."""
+    rows = [[f"**{c}**" if b else c for c, b in row] for row in _marked(table.map(markdown), table, bold)]
+    rules = ["---:" if numeric else "---" for numeric in _numeric(table)]
+    lines = [[markdown(c) for c in table.columns], rules, *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{markdown(readable(caption))}\n"
+
+
+def as_html(table: pd.DataFrame, caption: str, bold: Cells = ()) -> str:
+    """A table of texts as HTML: numbers to the right and on one line, words to the left and wrapped where need be."""
+    sides = ["text-align: right; white-space: nowrap" if n else "text-align: left" for n in _numeric(table)]
+    heads = [f'<th style="{side.partition(";")[0]}">{html(c)}</th>' for c, side in zip(table, sides, strict=True)]
+    rows = [
+        "".join(f'<td style="{s}">{f"<b>{c}</b>" if b else c}</td>' for (c, b), s in zip(row, sides, strict=True))
+        for row in _marked(table.map(html), table, bold)
+    ]
+    body = "".join(f"<tr>{cells}</tr>\n" for cells in ["".join(heads), *rows])
+    return f'<table style="margin-left: 0">\n{body}</table>\n<p style="max-width: 60em">{html(readable(caption))}</p>\n'
+
+
+def as_tex(table: pd.DataFrame, caption: str, name: str, bold: Cells = ()) -> str:
+    """A table of texts as LaTeX, which needs booktabs: one column of a paper wide, or two if it is wider.
+
+    Words are wrapped where two columns are not enough; a long table is cut into floats of `ROWS` rows.
+    """
+    numeric = _numeric(table)
+    heads = [textwrap.wrap(c, HEAD, break_long_words=False) or [""] for c in table.columns]
+    widths = [max(map(_width, (*head, *table.iloc[:, i]))) * 1.02 + 1 for i, head in enumerate(heads)]
+    words = [w for w, n in zip(widths, numeric, strict=True) if not n]
+    room = PAGE - sum(widths) - GAP * (len(widths) - 1) + sum(words)
+    limit = next((w for w in range(400, 40, -5) if sum(min(w, x) for x in words) <= room), 40)
+    wide = sum(widths) + GAP * (len(widths) - 1) > COLUMN
+    cells = [[rf"\textbf{{{c}}}" if b else c for c, b in row] for row in _marked(table.map(tex), table, bold)]
+    for i, (width, n) in enumerate(zip(widths, numeric, strict=True)):
+        for row in cells if width > limit and not n else ():
+            row[i] = rf"\parbox[t]{{{limit}pt}}{{\raggedright {row[i]}\strut}}"
+    broken = [r" \\ ".join(map(tex, head)) for head in heads]
+    top = [rf"\shortstack[{'r' if n else 'l'}]{{{head}}}" for head, n in zip(broken, numeric, strict=True)]
+    parts = [cells[i : i + ROWS] for i in range(0, len(cells), ROWS)]
+    lines = []
+    for k, part in enumerate(parts):
+        more = f" Part {k + 1} of {len(parts)}." if len(parts) > 1 else ""
+        label = re.sub(r"[^\w-]", "-", name, flags=re.ASCII) + (f"-{k + 1}" if k else "")
+        lines += [
+            rf"\begin{{table{'*' * wide}}}[t]",
+            rf"\centering\footnotesize\setlength{{\tabcolsep}}{{{GAP / 2:g}pt}}",
+            rf"\caption{{{tex(readable(caption) + more)}}}\label{{tab:{label}}}",
+            rf"\begin{{tabular}}{{@{{}}{''.join('r' if n else 'l' for n in numeric)}@{{}}}}",
+            r"\toprule",
+            " & ".join(top) + r" \\",
+            r"\midrule",
+            *(" & ".join(row) + r" \\" for row in part),
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\end{{table{'*' * wide}}}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _numeric(table: pd.DataFrame) -> list[bool]:
+    """Which columns hold nothing but numbers and dashes."""
+    return [all(map(NUMBER.fullmatch, table.iloc[:, i])) for i in range(table.shape[1])]
+
+
+def _marked(texts: pd.DataFrame, table: pd.DataFrame, bold: Cells) -> list[list[tuple[str, bool]]]:
+    """Rows of (text, whether it is bold)."""
+    places = {(row, readable(column)) for row, column in bold}
+    return [
+        [(text, (i, column) in places) for text, column in zip(row, table.columns, strict=True)]
+        for i, row in enumerate(texts.to_numpy().tolist())
+    ]
+
+
+@cache
+def _font() -> FT2Font:
+    font = FT2Font(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "cmb10.ttf"))  # a bit wider than in print
+    font.set_size(8, 720)
+    return font
+
+
+def _width(text: str) -> float:
+    """Of a text in TeX's footnote size, in points."""
+    plain = re.sub(r"[^ -~]", lambda c: "+" if c[0] in "−±×" else "M" if len(tex(c[0])) < 9 else "M" * 7, text)
+    _font().set_text(plain)
+    return _font().get_width_height()[0] / 64 / 10 * 72.27 / 72
 
 
 def publish(study: Study, path: str | Path) -> int:

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import mmer_core as mc
-from mmer_core import bundle, figures, stats, tables
+from mmer_core import bundle, figures, stats
 from mmer_core.explain import explain
 from mmer_core.metrics import published_results
 from mmer_core.training import Protocol
@@ -105,105 +105,6 @@ def test_masked_explanations_show_only_what_is_there(study):
     np.testing.assert_allclose(maps["a"].weights.sum(-1), 1, rtol=1e-5)
     assert maps["t"].keys.labels == corpus.transcript(row)
     assert figures.attention_map(maps["a"], 2, "t").axes
-
-
-def test_the_table_separates_folds_from_seeds(study):
-    table = tables.results_table(study).set_index("variant")
-    mine = study.results().query("variant == 'self_tva'").pivot(index="fold", columns="seed", values="accuracy") * 100
-    assert table.loc["self_tva", "accuracy"] == pytest.approx(mine.to_numpy().mean())
-    assert table.loc["self_tva", "accuracy: SD folds"] == pytest.approx(mine.mean(axis=1).std())
-    assert table.loc["self_tva", "accuracy: SD seeds"] == pytest.approx(np.sqrt(mine.var(axis=1).mean()))
-    assert table.loc["self_tva", "published accuracy"] == pytest.approx(64.2)
-    assert np.isnan(table.loc["self_ta_corrected", "published accuracy"])
-
-
-def test_verdicts_in_the_table_are_those_of_compare(study):
-    table = tables.shown(stats.verdict_table(study.comparisons()))
-    found = mc.compare(study.results(), "self_tva", "cross_tva", rope=0.02)
-    assert table.loc[0, "verdict"] == found.verdict
-    assert [float(x) for x in table.loc[0, ["points", "95% low"]]] == pytest.approx(
-        [100 * found.difference, 100 * found.interval95.low], abs=0.051
-    )
-
-
-@pytest.fixture(scope="module")
-def exported(study, tmp_path_factory) -> list:
-    return mc.export(study, tmp_path_factory.mktemp("bundle"))
-
-
-@pytest.fixture
-def unsaved(monkeypatch):
-    """Most of the time goes into writing figures: an empty file has the same name."""
-
-    def touch(fig, name, folder):
-        assert isinstance(fig, Figure)
-        (folder / f"{name}.pdf").touch()
-        return [folder / f"{name}.pdf"]
-
-    monkeypatch.setattr(figures, "save_figure", touch)
-
-
-def test_the_bundle_is_whole(study, exported):
-    files, folder = exported, exported[0].parent
-    assert {f.suffix for f in files} == {".pdf", ".svg", ".png", ".tex", ".md", ".csv", ".txt"}
-    assert all(f.stat().st_size > (20 if f.suffix == ".txt" else 100) for f in files)  # a text may be one sentence
-    tex = (folder / "results.tex").read_text()
-    assert r"\toprule" in tex and r"self\_tva" in tex and "synthetic" in tex
-    assert not re.search(r"(?<!\\)[_%]", re.sub(r"\\label\{.*?\}", "", tex))
-    saved = pd.read_csv(folder / "results.csv").fillna({"against self": ""})
-    pd.testing.assert_frame_equal(saved, tables.results_table(study), check_dtype=False)
-
-
-def test_nothing_to_export_is_said(study, tmp_path):
-    with pytest.raises(ValueError, match="train something first"):
-        mc.export(study.with_variants(["self_v"]), tmp_path)
-
-
-def test_what_is_shown_is_what_the_bundle_writes(study, exported, tmp_path, monkeypatch):
-    monkeypatch.setenv("MMER_ROOT", str(tmp_path))
-    for name in ("corpus_classes", "paired_self_tva_cross_tva", "results", "comparisons", "report"):
-        bundle.show(study, name)
-    shown = list((tmp_path / "figures").iterdir())
-    assert len(shown) == 3 + 3 + 3 + 3 + 1
-    for file in shown:
-        assert file.read_bytes() == (exported[0].parent / file.name).read_bytes(), file.name
-    with pytest.raises(mc.MmerError, match="no 'forrest' to show; it has corpus_classes"):
-        bundle.show(study, "forrest")
-
-
-def test_before_any_run_the_corpus_can_be_shown(study):
-    items = bundle.contents(study.with_variants(["self_v"]))
-    assert items and all(name.startswith("corpus_") for name in items)
-
-
-@pytest.mark.parametrize("change", [dict(margin=None), dict(folds=[1, 2])])
-def test_without_verdicts_there_is_all_the_rest(study, tmp_path, unsaved, change):
-    settings = dict(seeds=[1, 2], folds=[1, 2, 3], protocol=study.protocol, ledger=study.ledger.folder, margin=0.02)
-    few = mc.Study(study.corpus, list(study.variants), **{**settings, **change})
-    names = {file.stem for file in mc.export(few, tmp_path)}
-    assert {"scores", "results", "confusion_self_tva", "attention_cross_tva", "learning_curves"} <= names
-    assert not names & {"calibration", "paired_self_tva_cross_tva", "pair_matrix"}
-    assert {"forest", "comparisons", "report"} & names == ({"forest", "comparisons", "report"} if few.margin else set())
-    assert few.margin is None or "this split" in (tmp_path / "report.txt").read_text()
-
-
-def test_without_declared_comparisons_that_is_said(study, tmp_path, unsaved):
-    settings = dict(seeds=[1, 2], folds=[1, 2, 3], protocol=study.protocol, ledger=study.ledger.folder, margin=0.02)
-    none = mc.Study(study.corpus, list(study.variants), comparisons=[], **settings)
-    mc.export(none, tmp_path)
-    assert "no declared comparison has been trained" in (tmp_path / "report.txt").read_text()
-    assert "has been trained" in (tmp_path / "comparisons.tex").read_text()
-    assert any("has been trained" in text.get_text() for text in figures.forest([], "t").axes[0].texts)
-    assert (tmp_path / "calibration.pdf").is_file(), "the main comparison is then an exploratory one"
-
-
-def test_only_verdicts_on_self_and_cross_stand_in_the_table(study):
-    settings = dict(seeds=[1, 2], folds=[1, 2, 3], protocol=study.protocol, ledger=study.ledger.folder, margin=0.02)
-    pairs = [("self_ta_corrected", "cross_tva"), ("cross_tva", "self_tva"), ("self_ta_corrected", "self_tva")]
-    table = tables.results_table(mc.Study(study.corpus, list(study.variants), comparisons=pairs, **settings))
-    told = table.set_index("variant")["against self"].to_dict()
-    assert told.pop("cross_tva") == mc.compare(study.results(), "self_tva", "cross_tva", rope=0.02).verdict
-    assert set(told.values()) == {""}
 
 
 # ------------------------------------------------------------------------------------------- figures in other figures

@@ -58,7 +58,7 @@ def execute(name: str, study: mc.Study, monkeypatch) -> str:
                     print(eval(compile(ast.Expression(last.value), name, "eval"), space))
                 else:
                     exec(compile(ast.Module([last], []), name, "exec"), space)
-    return out.getvalue()
+    return " ".join(out.getvalue().split())  # sentences are broken into lines
 
 
 def touch(fig, name, folder=None):
@@ -117,7 +117,7 @@ def test_notebooks_show_what_there_is_and_train_nothing(state, whole, tmp_path, 
     monkeypatch.setattr(stats, "calibration_table", lambda c, f=stats.calibration_table: f(c, studies=30))
     monkeypatch.setattr(figures, "save_figure", touch)
     monkeypatch.setattr("mmer_core.widgets.kit.PIXELS", 15)
-    monkeypatch.setattr(bundle, "everything", made_once(bundle.everything))
+    monkeypatch.setattr(bundle.items, "everything", made_once(bundle.items.everything))
     before = state_of(study.ledger.folder)
     notebooks = ("04_attention_maps", "05_statistical_comparison", "06_paper_bundle")
     told = {name: execute(name, study, monkeypatch) for name in notebooks}

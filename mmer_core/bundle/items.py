@@ -1,0 +1,184 @@
+"""Every figure, table and text of a study, each made in one place under the name of its file."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmer_core import figures, stats, tables
+from mmer_core.analyses import ANALYSES, MAIN, Item, two
+from mmer_core.bundle import article
+from mmer_core.errors import MmerError
+from mmer_core.explain import block_name, explain
+from mmer_core.metrics import SOURCE, names_elsewhere
+from mmer_core.study import Study
+from mmer_core.tables import Table
+
+KINDS = {"scores_self": ("self", "uniform"), "scores": ("self", "uniform", "cross", "both")}
+KINDS_OF_TABLES = {"results_self": ("self", "uniform"), "results_cross": ("cross", "both"), "results": KINDS["scores"]}
+ALL_KINDS = {**KINDS, **KINDS_OF_TABLES}
+CAPTIONS = {  # of figures, by their names or the first word of them
+    "corpus_classes": "Utterances of each class",
+    "corpus_folds": "Utterances in the parts of each fold",
+    "corpus_lengths": "Time steps that utterances fill, in each modality",
+    "corpus_audio": "Mean and SD of each audio feature, as stored and standardised",
+    "corpus_words": "Words with a vector that is not zero",
+    "variance": "Where the variance of the difference comes from",
+    "calibration": "How often each method is wrong, in simulated studies like this one",
+    "class_differences": "Difference in the recall of each class, with 95% intervals",
+    "confusion_difference": "What the second variant says more often or less often than the first",
+    "pair_matrix": "All pairs: below the diagonal the difference (row minus column), above it the verdict",
+    "scores": "Test scores: small marks are runs, large ones their means, diamonds the published results (on IEMOCAP)",
+    "learning_curves": "Loss and dev accuracy by epoch; a dot marks the epoch whose weights are kept",
+    "confusion": "Share of each true class (row) that was given each name (column)",
+    "attention": "Attention weights of one block for one test utterance; below, the mean over queries",
+    "forest": "Differences between the declared pairs, with 95% and 90% intervals; the margin is shaded",
+    "paired": "Scores of two variants by fold and seed, and their differences beside the margin",
+}
+
+
+def contents(study: Study) -> dict[str, Callable[[], Item]]:
+    """What there may be to show of a study so far, each once: the name of its file, and a function that makes it.
+
+    MmerError by such a function says why the runs do not allow it yet. Without any run there is only the corpus.
+    """
+    items, trained = everything(study), set(study.results()["attention"])
+    if not trained:
+        return {name: make for name, make in items.items() if name.startswith("corpus_")}
+    same = [name for name, kinds in ALL_KINDS.items() if trained <= set(kinds) and name not in ("scores", "results")]
+    once = {id(make): name for name, make in reversed(items.items())}  # of two names for one thing, the first
+    return {name: make for name, make in items.items() if once[id(make)] == name and name not in same}
+
+
+def caption(study: Study, name: str) -> str:
+    """That of a figure."""
+    known = name if name in CAPTIONS else name.partition("_")[0]
+    about = "" if known == name or known == "scores" else f": {name.partition('_')[2].replace('_cross', ', cross')}"
+    return f"{CAPTIONS[known]}{about}. {study.corpus.title}."
+
+
+def subjects(study: Study) -> dict[str, list[str]]:
+    """Of each item, by its name, the variants whose runs it is made from; none if it needs no runs."""
+    results, pairs = study.results(), study.declaration.pairs
+    trained = dict(zip(results["variant"], results["attention"], strict=True))
+    declared = list(dict.fromkeys(itertools.chain(*pairs)))
+    about = dict.fromkeys(("forest", "comparisons", "report", "findings"), declared)
+    about |= {name: list(trained) for name in ("all_pairs", "pair_matrix", "best_variants", "controls", "methods")}
+    about |= dict.fromkeys(MAIN, two(study) if trained else [])
+    for name, kinds in ALL_KINDS.items():
+        mine = [variant for variant, attention in trained.items() if attention in kinds]
+        verdicts = [pair for pair in pairs if set(pair) & set(mine) and name in KINDS_OF_TABLES]
+        about[name] = list(dict.fromkeys([*mine, *itertools.chain(*verdicts)]))
+    about["learning_curves"] = _best(list(trained))
+    for name, make in everything(study).items():
+        given = make.args[1:] if isinstance(make, partial) else ()  # of one variant, or of a pair of them
+        about.setdefault(name, [v for v in (given[0] if given and isinstance(given[0], tuple) else given) if v])
+    return about
+
+
+def _best(trained: list[str]) -> list[str]:
+    return [name for name in ("self_tva", "cross_tva") if name in trained] or trained[:1]
+
+
+def everything(study: Study) -> dict[str, Callable[[], Item]]:
+    """As `contents`, with all that runs will allow."""
+    corpus, results, title = study.corpus, study.results(), study.corpus.title
+    items: dict[str, Callable[[], Item]] = {
+        "corpus_classes": lambda: figures.class_sizes(corpus),
+        "corpus_folds": lambda: figures.fold_sizes(corpus),
+        "corpus_lengths": lambda: figures.lengths(corpus),
+    }
+    if "audio" in corpus.lengths:
+        items["corpus_audio"] = lambda: figures.audio_scales(corpus, study.folds[0])
+    if "tokens" in corpus.arrays:
+        items["corpus_words"] = lambda: figures.embedding_coverage(corpus)
+    items["forest"] = lambda: figures.forest(study.judged(), title)
+    items["comparisons"] = lambda: Table(stats.verdict_table(study.judged()), f"Differences in points. {title}.")
+    items["report"] = partial(_report, study)
+    items["methods"] = lambda: article.plain(article.methods(study))
+    items["findings"] = lambda: article.plain(article.findings(study, _report(study)))
+    items |= {name: partial(_scores, study, kinds) for name, kinds in KINDS.items()}
+    items |= {name: partial(_results, study, kinds) for name, kinds in KINDS_OF_TABLES.items()}
+    trained = list(dict.fromkeys(results["variant"]))
+    best = _best(trained)
+    items["learning_curves"] = lambda: learning_curves(study, best)
+    declared = [name for name in ("self_tva", "cross_tva") if name in study.variants] or list(study.variants)[:1]
+    for name in dict.fromkeys([*best, *declared]):
+        items[f"confusion_{name}"] = partial(confusion, study, name)
+        items[f"attention_{name}"] = partial(_attention, study, name)
+    most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks), default="")
+    items["attention_example"] = items.get(f"attention_{most_blocks}") or partial(_attention, study, most_blocks)
+    for pair in study.declaration.pairs:
+        items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
+    items |= {name: partial(make, study) for name, make in ANALYSES.items()}
+    return items
+
+
+def _scores(study: Study, kinds: Sequence[str]) -> Figure:
+    """The runs of some kinds of attention; incomplete variants are marked."""
+    results = _finished(study, kinds)
+    return figures.scores(results, study.corpus, {name: study.marked(name) for name in results["variant"].unique()})
+
+
+def _results(study: Study, kinds: Sequence[str]) -> Table:
+    names = "; ".join(f"{ours} is {names_elsewhere(ours)}" for ours in tables.scores_shown(study))
+    results, metrics = _finished(study, kinds), tables.scores_shown(study)
+    frame, bold = tables.results_table(study, results), tables.not_shown_worse(results, metrics, study.margin)
+    caption = f"Test scores in %: mean (SD over folds, SD over seeds). Names elsewhere: {names}. {study.corpus.title}."
+    caption += f" Published numbers: IEMOCAP; {SOURCE}."
+    if bold:
+        caption += " Bold: not shown worse than any other variant of this table (Holm's 5% over all pairs)."
+    return Table(frame, caption, tables.results_printed(frame, metrics), bold)
+
+
+def _finished(study: Study, kinds: Sequence[str]) -> pd.DataFrame:
+    results = study.results()
+    mine = results[results["attention"].isin(kinds)]
+    if mine.empty:
+        raise MmerError(f"no variant with {' or '.join(kinds)} attention has been trained")
+    return mine
+
+
+def _report(study: Study) -> str:
+    """The verdicts in words, and the declared pairs that cannot be judged yet."""
+    still_open = study.unjudged()
+    judged = stats.prose(study.judged(), study.corpus.title, len(still_open))
+    return "\n".join([judged, *(f"No verdict on {what}: {why}." for what, why in still_open.items())])
+
+
+def _paired(study: Study, pair: tuple[str, str]) -> Figure:
+    return figures.paired(study.comparison(*pair), study.corpus.title)
+
+
+def _trained(study: Study, variant: str) -> pd.DataFrame:
+    """All results; MmerError unless the variant is among them."""
+    results = study.results()
+    if variant not in set(results["variant"]):
+        raise MmerError(f"{variant or 'nothing'} has {'not ' if variant else ''}been trained")
+    return results
+
+
+def learning_curves(study: Study, variants: Sequence[str]) -> Figure:
+    if not variants:
+        raise MmerError("nothing has been trained")
+    title = ", ".join([*map(study.marked, variants), study.corpus.title])
+    return figures.learning_curves(study.learning_curves(), variants, title)
+
+
+def confusion(study: Study, variant: str) -> Figure:
+    corpus = study.corpus
+    _trained(study, variant)
+    return figures.confusion(study.confusion(variant), corpus.classes, f"{study.marked(variant)}, {corpus.title}")
+
+
+def _attention(study: Study, variant: str) -> Figure:
+    """The first attention block of a variant's first run, on the first test utterance of its fold."""
+    corpus, results = study.corpus, _trained(study, variant)
+    fold, seed = results.loc[results["variant"] == variant, ["fold", "seed"]].iloc[0]
+    explanation = explain(study.model(variant, fold, seed), corpus, int(corpus.folds[fold].test[0]), fold)
+    block = next(iter(explanation.maps.values()))
+    where = f"{variant}, fold {fold}, seed {seed}, {explanation.id}: {explanation.label}"
+    title = f"{where}\n{block_name(block.block)}, mean of heads, {corpus.title}"
+    return figures.attention_map(block, None, title, figures.attention_top(explanation.maps.values()))
