@@ -1,9 +1,10 @@
-# Two commands: `make run` carries out the study, `make test` checks the code. Both install what they need into .venv.
+# `make run` carries out the study, `make html` makes pages of it, `make app` serves its panels, `make test` checks the
+# code. Each installs what it needs into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 JUPYTER := $(BIN)/python -m jupyter
 
-.PHONY: env run test lab bench clean
+.PHONY: env run html app test lab bench clean
 
 env: .venv/installed
 
@@ -14,7 +15,15 @@ env: .venv/installed
 
 # Every notebook, top to bottom; executed copies in data/executed, figures and tables in figures.
 run: env
-	$(JUPYTER) nbconvert --to notebook --execute --output-dir data/executed notebooks/*.ipynb
+	$(BIN)/python -m mmer_core.workbook run
+
+# The executed notebooks as pages to read or to mail: data/html/index.html.
+html: env
+	$(BIN)/python -m mmer_core.workbook html
+
+# The panels of the notebooks, without code, in a browser of this machine.
+app: env
+	$(BIN)/python -m mmer_core.workbook app
 
 test: env
 	$(BIN)/ruff format --check .
@@ -31,4 +40,4 @@ lab: env
 
 # The demo's store, its runs, what was written for a paper, and compiled kernels; other corpora and their ledgers stay.
 clean:
-	rm -rf mmer_core/kernels/__pycache__ data/demo data/runs/demo data/executed $(addprefix figures/*.,pdf svg png tex md csv txt bib html json)
+	rm -rf mmer_core/kernels/__pycache__ data/demo data/runs/demo data/executed data/html data/app $(addprefix figures/*.,pdf svg png tex md csv txt bib html json)

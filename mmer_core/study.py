@@ -1,6 +1,6 @@
 """The study: corpus, variants, folds, seeds and protocol declared before the runs; it trains what is missing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from fnmatch import fnmatchcase
@@ -12,7 +12,7 @@ from loky import cpu_count
 from mmer_core.corpus import Corpus
 from mmer_core.declaration import Declaration, read
 from mmer_core.errors import MmerError
-from mmer_core.ledger import Ledger
+from mmer_core.ledger import Ledger, Run
 from mmer_core.model import FusionModel
 from mmer_core.paths import root
 from mmer_core.protocol import Protocol
@@ -100,18 +100,27 @@ class Study(Reader):
         told = [f"{len(self.runs) - len(missing)} of {len(self.runs)} runs of this study are trained."]
         lacking = dict.fromkeys(run.variant.name for run in missing)
         told.append(f"Missing: {', '.join(self.marked(name) for name in lacking)}.")
-        done = self.results()
-        if done.empty:
+        left = self.seconds_left(missing)
+        if left is None:
             told.append("How long they take is known when the first one is done.")
         else:
-            efforts = {name: effort(variant, self.corpus.sizes) for name, variant in self.variants.items()}
-            rate = done["seconds"].sum() / done["variant"].map(efforts).sum()
-            seconds = done.groupby("variant")["seconds"].mean()
-            left = sum(seconds.get(r.variant.name, rate * efforts[r.variant.name]) for r in missing)
-            minutes = max(left / 60 / min(cpu_count(), len(missing)), 1)
-            time = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
-            told.append(f"They would take about {time} here.")
+            told.append(f"They would take about {duration(left)} here.")
         return " ".join([*told, "Notebooks 02 and 03 train them, or: python -m mmer_core run"])
+
+    def seconds_left(self, runs: Sequence[Run] | None = None, workers: int | None = None) -> float | None:
+        """How long runs (by default the missing ones) will take, by the seconds of those in the ledger.
+
+        None if there are none. By default the runs share all cores, one run a core. A variant that was not trained yet
+        takes as long as others in proportion to its `effort`.
+        """
+        runs, done = self.missing() if runs is None else runs, self.results()
+        if not runs or done.empty:
+            return None if runs else 0.0
+        efforts = {name: effort(variant, self.corpus.sizes) for name, variant in self.variants.items()}
+        rate = done["seconds"].sum() / done["variant"].map(efforts).sum()
+        known = done.groupby("variant")["seconds"].mean()
+        total = sum(known.get(run.variant.name, rate * effort(run.variant, self.corpus.sizes)) for run in runs)
+        return float(total / (workers or min(cpu_count(), len(runs))))
 
     def run(
         self,
@@ -159,3 +168,10 @@ class Study(Reader):
         model = FusionModel(self.variants[variant], self.corpus.sizes, dtype=getattr(torch, self.protocol.precision))
         model.load_state_dict({k: torch.from_numpy(w) for k, w in weights.items()})
         return model.eval()
+
+
+def duration(seconds: float) -> str:
+    """As one says it: 40 seconds, 12 minutes, 3.5 hours."""
+    if seconds < 90:
+        return "1 second" if seconds < 1.5 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -144,9 +144,8 @@ def test_what_is_missing_is_marked_and_said(whole, tmp_path):
     study = part_of(whole, tmp_path / "ledger", keep)
     assert study.marked("cross_ta") == "cross_ta (2 of 6 runs)" and study.marked("self_ta") == "self_ta"
     text = study.progress()
-    assert (
-        "32 of 36 runs" in text and "cross_ta (2 of 6 runs)" in text and "minutes" in text and "mmer_core run" in text
-    )
+    assert "32 of 36 runs" in text and "cross_ta (2 of 6 runs)" in text and "mmer_core run" in text
+    assert re.search(r"about \d+ (second|minute)s? here", text)
     assert [(c.first, c.second) for c in study.comparisons()] == [("self_tv", "cross_tv")]
     assert "cross_ta has folds 2" in study.open_pairs()["self_ta", "cross_ta"]
     report = bundle.contents(study)["report"]()
@@ -272,9 +271,20 @@ def test_the_time_left_is_that_of_the_runs_on_the_cores_they_can_use(whole, tmp_
     monkeypatch.setattr(untrained, "results", lambda: known)
     effort = {name: mc.running.effort(variant, whole.corpus.sizes) for name, variant in whole.variants.items()}
     hours = sum(6 * effort[name] for name in VARIANTS if name != "self_ta") * 600 / effort["self_ta"] / 8 / 3600
-    told = f"{hours:.1f} hours" if hours >= 2 else f"{60 * hours:.0f} minutes"
-    assert f"about {told}" in untrained.progress()
-    assert "known when the first one is done" in part_of(whole, tmp_path / "none", lambda r: False).progress()
+    assert f"about {mc.study.duration(3600 * hours)} here" in untrained.progress()
+    ta = [run for run in study.runs if run.variant.name == "self_ta"]
+    assert (
+        study.seconds_left(ta) == 7200.0 * len(ta) / min(8, len(ta)) and study.seconds_left(ta[:3], workers=1) == 21600
+    )
+    assert study.select("self_ta").seconds_left() == 0 and whole.select("cross_ta").seconds_left(ta) > 0
+    none = part_of(whole, tmp_path / "none", lambda r: False)
+    assert none.seconds_left() is None and "known when the first one is done" in none.progress()
+
+
+def test_durations_read_as_one_says_them():
+    told = [mc.study.duration(seconds) for seconds in (0.2, 40, 89, 90, 720, 7199, 7200, 12600)]
+    assert told[:4] == ["1 second", "40 seconds", "89 seconds", "2 minutes"]
+    assert told[4:] == ["12 minutes", "120 minutes", "2.0 hours", "3.5 hours"]
 
 
 def test_a_kind_of_attention_that_is_none_is_refused(whole):

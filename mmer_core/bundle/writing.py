@@ -5,7 +5,6 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from contextlib import nullcontext as venue_style  # TODO at merge: from mmer_core.figures import venue as venue_style
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -62,7 +61,7 @@ def export(study: Study, folder: str | Path | None = None, venue: str | None = N
     """
     if study.results().empty:
         raise MmerError(f"{study!r}: train something first (python -m mmer_core run)")
-    with _writable(folder) as place, venue_style(venue):
+    with _writable(folder) as place, figures.venue(venue):
         return _write(study, *_made(study), place)
 
 

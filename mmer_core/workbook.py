@@ -1,0 +1,225 @@
+"""The workbook as a whole: notebooks executed while progress is told, as pages to mail, and their panels as an app."""
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode, read, v4, write
+
+from mmer_core.errors import MmerError
+from mmer_core.paths import root
+from mmer_core.study import Study, duration, open_study
+from mmer_core.tables import REMINDER
+
+EVERY = 15  # seconds between two lines about the same cell
+INDEX = """# Is cross-attention preferable to self-attention for multi-modal emotion recognition?
+
+{corpora} What a notebook shows, section by section:
+
+{contents}
+"""
+APP = """import mmer_core as mc
+from mmer_core import bundle, figures, stats, widgets
+
+study = mc.open_study()
+corpus = study.corpus"""
+# The app's page may ask this machine and no other; voila would fetch icons and unknown widgets from elsewhere.
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws://127.0.0.1:* data: blob:"
+SERVER = {"ip": "127.0.0.1", "auto_token": True, "open_browser": False}
+SERVER |= {"tornado_settings": {"headers": {"Content-Security-Policy": POLICY}}}
+VOILA = {"Voila": SERVER, "VoilaConfiguration": {"show_margins": True, "show_tracebacks": True}}
+
+
+class Progress:
+    """Tells on lines, for a terminal or a log, where the execution of a notebook is and how far the study got."""
+
+    def __init__(self, name: str, notebook: NotebookNode):
+        code = [k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
+        self.name, self.number = name, {k: n for n, k in enumerate(code, 1)}
+        self.study: Study | None = None
+        self.cell, self.said, self.over = 0, "", Event()
+        self.begun = self.cell_begun = time.monotonic()
+
+    def __enter__(self) -> None:
+        self.say("begins")
+        self.watch = Thread(target=self.repeat, daemon=True)
+        self.watch.start()
+
+    def __exit__(self, failed: type | None, *_: object) -> None:
+        self.over.set()
+        self.watch.join()
+        self.say(f"{'failed' if failed else 'done'} after {(time.monotonic() - self.begun) / 60:.1f} minutes")
+
+    def executes(self, cell: NotebookNode, cell_index: int) -> None:
+        self.cell, self.cell_begun = self.number[cell_index], time.monotonic()
+        self.say(self.where())
+
+    def executed(self, cell: NotebookNode, **_: object) -> None:
+        """Where a cell has opened the study, to open it here is quick and imports nothing."""
+        if "open_study" in cell.source:
+            with suppress(MmerError):  # the cell says why
+                self.study = open_study()
+
+    def where(self) -> str:
+        took = time.monotonic() - self.cell_begun
+        what = f"cell {self.cell} of {len(self.number)}" if self.cell else "the kernel starts"
+        told = what + (f", for {duration(took)}" if took >= 1 else "")
+        if self.study is not None:
+            missing, runs = self.study.missing(), len(self.study.runs)
+            told += f", {runs - len(missing)} of {runs} runs done"
+            if missing and (left := self.study.seconds_left(missing)) is not None:
+                told += f", about {duration(left)} left"
+        return told
+
+    def say(self, what: str) -> None:
+        if what != self.said:
+            print(f"{time.strftime('%H:%M:%S')}  {self.name}: {what}", flush=True)
+        self.said = what
+
+    def repeat(self) -> None:
+        while not self.over.wait(EVERY):
+            self.say(self.where())
+
+
+def execute(file: Path, folder: Path) -> Path:
+    """Execute a notebook where it lies and tell how it goes; the copy is kept in a folder, of one that fails, too.
+
+    MmerError says which notebook failed, where, and why.
+    """
+    notebook, copy = read(file, as_version=4), folder / file.name
+    progress = Progress(file.stem, notebook)
+    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(file.parent)}})
+    client.on_cell_execute, client.on_cell_executed = progress.executes, progress.executed
+    try:
+        with progress:
+            client.execute()
+    except AssertionError:  # that is how nbclient falls over when an interrupt has ended its kernel
+        raise KeyboardInterrupt from None
+    except (CellExecutionError, DeadKernelError) as error:
+        source = next((cell.source for k, cell in enumerate(notebook.cells) if progress.number.get(k) == progress.cell))
+        raise MmerError(f"{file.name}, cell {progress.cell}: {_failure(source, error)}; see {copy}") from None
+    finally:
+        notebook.metadata["mmer"] = {"corpus": progress.study.corpus.title if progress.study else ""}
+        folder.mkdir(parents=True, exist_ok=True)
+        write(notebook, copy)
+    return copy
+
+
+def _failure(source: str, error: CellExecutionError | DeadKernelError) -> str:
+    """The line of a cell that failed, and the last line of its error."""
+    lines = [line.strip() for line in source.splitlines()]
+    if isinstance(error, DeadKernelError):
+        return f"{lines[0]!r} .. ended the kernel; was there enough memory?"
+    found = re.search(r"Cell In\s?\[\d+\], line (\d+)", re.sub(r"\x1b\[[\d;]*m", "", error.traceback))
+    line = lines[int(found[1]) - 1 if found else 0]
+    return f"{line!r} failed with {error.ename}: {error.evalue.strip().splitlines()[-1] if error.evalue else ''}"
+
+
+def write_pages(executed: Sequence[Path], folder: Path) -> Path:
+    """Write executed notebooks as pages that need no other file and no network, and an index.html; returns that."""
+    corpora: list[str] = []
+    pages: dict[str, NotebookNode] = {}
+    contents: list[str] = []
+    for file in executed:
+        notebook = read(file, as_version=4)
+        title, *sections = _headings(notebook) or [file.stem]
+        corpus = notebook.metadata.get("mmer", {}).get("corpus", "")
+        corpora.append(corpus)
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+        broken = " **(not executed to its end)**" * any(output.output_type == "error" for output in outputs)
+        contents.append(f"## [{title}]({file.stem}.html){broken}\n\n{' · '.join(sections)}")
+        _only_stills(notebook)
+        notebook.metadata |= {"title": title, "head": f"[mmer](index.html) {corpus and '·'} {corpus}"}
+        pages[file.stem] = notebook
+    told = " ".join(f"Carried out on the {corpus}." for corpus in dict.fromkeys(corpora) if corpus)
+    told += " A synthetic corpus shows that the workbook works; **it is no evidence about people.**" * ("synth" in told)
+    text = INDEX.format(corpora=told, contents="\n\n".join(contents))
+    pages["index"] = v4.new_notebook(cells=[v4.new_markdown_cell(text)], metadata={"title": "mmer"})
+    exporter = HTMLExporter(template_file=str(Path(__file__).with_name("page.html.j2")), exclude_anchor_links=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, notebook in pages.items():
+        (folder / f"{name}.html").write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
+    return folder / "index.html"
+
+
+def _only_stills(notebook: NotebookNode) -> None:
+    """Take out what only a kernel can show: a panel has left its still picture, too."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [
+                o for o in cell.outputs if "application/vnd.jupyter.widget-view+json" not in o.get("data", ())
+            ]
+
+
+def _headings(notebook: NotebookNode) -> list[str]:
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return re.findall(r"^#+ (.+)$", text, re.M)
+
+
+def write_app(notebooks: Sequence[Path], folder: Path) -> Path:
+    """Write one notebook with the panels of others and the text above each; nothing in it trains by itself."""
+    cells = [v4.new_code_cell(APP)]
+    for file in notebooks:
+        notebook, text = read(file, as_version=4), ""
+        for cell in notebook.cells:
+            text = cell.source if cell.cell_type == "markdown" else text
+            if cell.cell_type == "code" and "_panel(" in cell.source:
+                cells += [v4.new_markdown_cell(f"# {_headings(notebook)[0]}\n\n{text}"), v4.new_code_cell(cell.source)]
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    folder.mkdir(parents=True, exist_ok=True)
+    write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "title": "mmer"}), folder / "panels.ipynb")
+    return folder / "panels.ipynb"
+
+
+def serve(app: Path) -> None:
+    """Become a server of the app for whoever on this machine has its address, which is printed, with a token."""
+    if not importlib.util.find_spec("voila"):
+        raise MmerError("the app needs voila, which `make app` installs: pip install 'voila>=0.5,<0.6'")
+    (app.parent / "voila.json").write_text(json.dumps(VOILA), encoding="utf-8")
+    os.chdir(app.parent)  # where voila looks for that file
+    os.execv(sys.executable, [sys.executable, "-m", "voila", app.name])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m mmer_core.workbook", description=__doc__)
+    what = (
+        "execute notebooks into data/executed; write executed ones as pages into data/html; serve panels of notebooks"
+    )
+    parser.add_argument("command", choices=("run", "html", "app"), help=what)
+    parser.add_argument("files", nargs="*", metavar="FILE", type=Path, help="notebooks; all by default")
+    options, data = parser.parse_args(arguments), root() / "data"
+    source = data / "executed" if options.command == "html" else root() / "notebooks"
+    try:
+        files = options.files or sorted(source.glob("*.ipynb"))
+        if not files:
+            raise MmerError(f"no notebook in {source}" + ": make run first" * (options.command == "html"))
+        if options.command == "run":
+            for file in files:
+                execute(file, data / "executed")
+        elif options.command == "html":
+            print(f"{write_pages(files, data / 'html')}\n{REMINDER}")
+        else:
+            serve(write_app(files, data / "app"))
+    except MmerError as error:
+        print(f"mmer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmmer: interrupted; finished runs are kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
