@@ -528,10 +528,12 @@ def test_compare_is_quick(d):
 
     f = frame(0.6 + d / 100, 0.6 + d / 50)
     stats.compare(f, "a", "b", rope=0.02)
-    start = time.perf_counter()
-    for _ in range(5):
+    took = []
+    for _ in range(10):  # the best of ten, in time of this process: others may keep the machine busy
+        start = time.process_time()
         stats.compare(f, "a", "b", rope=0.02).verdict  # noqa: B018
-    assert (time.perf_counter() - start) / 5 < 0.05 * 4  # 50 ms on an idle machine
+        took.append(time.process_time() - start)
+    assert min(took) < 0.05
 
 
 def test_every_simulated_method_has_a_row():
