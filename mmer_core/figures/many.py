@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
 from mmer_core.errors import MmerError
+from mmer_core.figures.parts import cell_size, legend_below, rows
 from mmer_core.figures.statistics import intervals, margin
-from mmer_core.figures.style import COLUMN, PAGE, cell_size, legend_below, place, rows, styled
+from mmer_core.figures.style import COLUMN, PAGE, place, styled
 from mmer_core.stats import VERDICTS, Difference, all_pairs
 from mmer_core.stats.across import HETEROGENEITY, PREDICTION, SHARE, SPEAKS_OF
 from mmer_core.stats.pairs import variants_of
