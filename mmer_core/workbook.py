@@ -8,10 +8,11 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
 
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -48,18 +49,15 @@ class Progress:
         code = [k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
         self.name, self.number = name, {k: n for n, k in enumerate(code, 1)}
         self.study: Study | None = None
-        self.cell, self.said, self.over = 0, "", Event()
+        self.cell, self.said = 0, ""
         self.begun = self.cell_begun = time.monotonic()
 
     def __enter__(self) -> None:
         self.say("begins")
-        self.watch = Thread(target=self.repeat, daemon=True)
-        self.watch.start()
 
     def __exit__(self, failed: type | None, *_: object) -> None:
-        self.over.set()
-        self.watch.join()
-        self.say(f"{'failed' if failed else 'done'} after {(time.monotonic() - self.begun) / 60:.1f} minutes")
+        how = "interrupted" if failed is KeyboardInterrupt else "failed" if failed else "done"
+        self.say(f"{how} after {(time.monotonic() - self.begun) / 60:.1f} minutes")
 
     def executes(self, cell: NotebookNode, cell_index: int) -> None:
         self.cell, self.cell_begun = self.number[cell_index], time.monotonic()
@@ -87,10 +85,6 @@ class Progress:
             print(f"{time.strftime('%H:%M:%S')}  {self.name}: {what}", flush=True)
         self.said = what
 
-    def repeat(self) -> None:
-        while not self.over.wait(EVERY):
-            self.say(self.where())
-
 
 def execute(file: Path, folder: Path) -> Path:
     """Execute a notebook where it lies and tell how it goes; the copy is kept in a folder, of one that fails, too.
@@ -102,10 +96,16 @@ def execute(file: Path, folder: Path) -> Path:
     client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(file.parent)}})
     client.on_cell_execute, client.on_cell_executed = progress.executes, progress.executed
     try:
-        with progress:
-            client.execute()
-    except AssertionError:  # that is how nbclient falls over when an interrupt has ended its kernel
-        raise KeyboardInterrupt from None
+        with progress, ThreadPoolExecutor(1) as aside:
+            executing = aside.submit(client.execute)
+            try:
+                while wait([executing], EVERY).not_done:
+                    progress.say(progress.where())
+            except KeyboardInterrupt:  # the kernel's, too: it ends its workers, and what was shown so far is kept
+                if client.km is not None:
+                    run_sync(client.km.interrupt_kernel)()  # type: ignore[arg-type]  # typed as if it were not async
+                raise
+            executing.result()
     except (CellExecutionError, DeadKernelError) as error:
         source = next((cell.source for k, cell in enumerate(notebook.cells) if progress.number.get(k) == progress.cell))
         raise MmerError(f"{file.name}, cell {progress.cell}: {_failure(source, error)}; see {copy}") from None
