@@ -1,10 +1,12 @@
 """The workbook as a whole: notebooks executed while progress is told, as pages to mail, and their panels as an app."""
 
 import argparse
+import asyncio
 import importlib.util
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 
-from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -97,13 +98,13 @@ def execute(file: Path, folder: Path) -> Path:
     client.on_cell_execute, client.on_cell_executed = progress.executes, progress.executed
     try:
         with progress, ThreadPoolExecutor(1) as aside:
-            executing = aside.submit(client.execute)
+            executing = aside.submit(asyncio.run, client.async_execute())
             try:
                 while wait([executing], EVERY).not_done:
                     progress.say(progress.where())
             except KeyboardInterrupt:  # the kernel's, too: it ends its workers, and what was shown so far is kept
                 if client.km is not None:
-                    run_sync(client.km.interrupt_kernel)()  # type: ignore[arg-type]  # typed as if it were not async
+                    asyncio.run(client.km.interrupt_kernel())  # type: ignore[arg-type]  # typed as if it were not async
                 raise
             executing.result()
     except (CellExecutionError, DeadKernelError) as error:
@@ -222,4 +223,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # that ends workers as an interrupt does
     sys.exit(main())
