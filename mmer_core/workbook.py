@@ -94,7 +94,8 @@ def execute(file: Path, folder: Path) -> Path:
     """
     notebook, copy = read(file, as_version=4), folder / file.name
     progress = Progress(file.stem, notebook)
-    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(file.parent)}})
+    where, quiet = {"metadata": {"path": str(file.parent)}}, ["--IPKernelApp.log_level=ERROR"]
+    client = NotebookClient(notebook, kernel_name="python3", resources=where, extra_arguments=quiet)
     client.on_cell_execute, client.on_cell_executed = progress.executes, progress.executed
     try:
         with progress, ThreadPoolExecutor(1) as aside:
