@@ -84,7 +84,10 @@ def pair_matrix(
     ax.set_xlabel("{} {}\n{}\n{}".format(*caption) if n > 8 else "\n".join(caption))
     keys = [Patch(facecolor=TINTS[v], edgecolor=GREY, label=f"{v[0].upper()}: {v}") for v in VERDICTS]
     keys.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="not compared"))
-    legend_below(ax, alone, 0.8, keys)
+    if alone:
+        legend_below(ax, handles=keys)
+    else:
+        ax.legend(handles=keys, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 

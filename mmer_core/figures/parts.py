@@ -47,9 +47,10 @@ def legend_below(ax: Axes, alone: bool = True, depth: float = 0, handles: Sequen
     """A legend below a picture, in columns that fit; or below axes that stand in another one, `depth` in heights."""
     handles = handles or ax.get_legend_handles_labels()[0]
     longest = max(len(str(handle.get_label())) for handle in handles)
-    fig, size = ax.figure.figure, matplotlib.rcParams["legend.fontsize"]
-    columns = min(len(handles), max(1, int(72 * fig.get_figwidth() / size / (0.45 * longest + 4.5))))  # in ems
+    fig = ax.figure.figure
+    ems = 72 * (fig if alone else ax).bbox.width / fig.dpi / matplotlib.rcParams["legend.fontsize"]
+    columns = min(len(handles), max(1, int(ems / (0.45 * longest + 4.5))))
     if alone:
         fig.legend(handles=handles, loc="outside lower center", ncols=columns)
     else:
-        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -depth), ncols=min(columns, 3))
+        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -depth), ncols=columns)

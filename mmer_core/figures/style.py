@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from mmer_core.errors import MmerError
 from mmer_core.figures.fit import fit
-from mmer_core.figures.letters import FAMILIES, spell
+from mmer_core.figures.letters import FAMILIES, TIMES, spell
 from mmer_core.figures.parts import SERIES
 from mmer_core.paths import root
 
@@ -31,7 +31,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), 8),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8),
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    **{"font.family": FAMILIES, "axes.prop_cycle": cycler(color=SERIES)},
+    **{"font.family": FAMILIES, "font.serif": TIMES, "axes.prop_cycle": cycler(color=SERIES)},
     **{"figure.dpi": 116, "savefig.dpi": 600, "lines.linewidth": 1, "hatch.linewidth": 0.4, "axes.titlepad": 8},
     "text.parse_math": False,  # a "$" in a transcript is a dollar
     **{"figure.constrained_layout.use": True, "text.hinting": "no_hinting"},  # a text is as wide at any resolution
