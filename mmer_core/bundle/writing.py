@@ -151,7 +151,7 @@ def page(folder: str | Path | None = None) -> Page:
 
     MmerError if nothing was written there.
     """
-    place = figures.output_folder(folder)
+    place = manifest.place(folder)
     manifest.read(place)
 
     def inline(found: re.Match) -> str:
