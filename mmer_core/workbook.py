@@ -1,16 +1,18 @@
 """The workbook as a whole: notebooks executed while progress is told, as pages to mail, and their panels as an app."""
 
 import argparse
+import asyncio
 import importlib.util
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
 
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -48,18 +50,15 @@ class Progress:
         code = [k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
         self.name, self.number = name, {k: n for n, k in enumerate(code, 1)}
         self.study: Study | None = None
-        self.cell, self.said, self.over = 0, "", Event()
+        self.cell, self.said = 0, ""
         self.begun = self.cell_begun = time.monotonic()
 
     def __enter__(self) -> None:
         self.say("begins")
-        self.watch = Thread(target=self.repeat, daemon=True)
-        self.watch.start()
 
     def __exit__(self, failed: type | None, *_: object) -> None:
-        self.over.set()
-        self.watch.join()
-        self.say(f"{'failed' if failed else 'done'} after {(time.monotonic() - self.begun) / 60:.1f} minutes")
+        how = "interrupted" if failed is KeyboardInterrupt else "failed" if failed else "done"
+        self.say(f"{how} after {(time.monotonic() - self.begun) / 60:.1f} minutes")
 
     def executes(self, cell: NotebookNode, cell_index: int) -> None:
         self.cell, self.cell_begun = self.number[cell_index], time.monotonic()
@@ -87,10 +86,6 @@ class Progress:
             print(f"{time.strftime('%H:%M:%S')}  {self.name}: {what}", flush=True)
         self.said = what
 
-    def repeat(self) -> None:
-        while not self.over.wait(EVERY):
-            self.say(self.where())
-
 
 def execute(file: Path, folder: Path) -> Path:
     """Execute a notebook where it lies and tell how it goes; the copy is kept in a folder, of one that fails, too.
@@ -99,13 +94,20 @@ def execute(file: Path, folder: Path) -> Path:
     """
     notebook, copy = read(file, as_version=4), folder / file.name
     progress = Progress(file.stem, notebook)
-    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(file.parent)}})
+    where, quiet = {"metadata": {"path": str(file.parent)}}, ["--IPKernelApp.log_level=ERROR"]
+    client = NotebookClient(notebook, kernel_name="python3", resources=where, extra_arguments=quiet)
     client.on_cell_execute, client.on_cell_executed = progress.executes, progress.executed
     try:
-        with progress:
-            client.execute()
-    except AssertionError:  # that is how nbclient falls over when an interrupt has ended its kernel
-        raise KeyboardInterrupt from None
+        with progress, ThreadPoolExecutor(1) as aside:
+            executing = aside.submit(asyncio.run, client.async_execute())
+            try:
+                while wait([executing], EVERY).not_done:
+                    progress.say(progress.where())
+            except KeyboardInterrupt:  # the kernel's, too: it ends its workers, and what was shown so far is kept
+                if client.km is not None:
+                    asyncio.run(client.km.interrupt_kernel())  # type: ignore[arg-type]  # typed as if it were not async
+                raise
+            executing.result()
     except (CellExecutionError, DeadKernelError) as error:
         source = next((cell.source for k, cell in enumerate(notebook.cells) if progress.number.get(k) == progress.cell))
         raise MmerError(f"{file.name}, cell {progress.cell}: {_failure(source, error)}; see {copy}") from None
@@ -222,4 +224,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # that ends workers as an interrupt does
     sys.exit(main())

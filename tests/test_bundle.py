@@ -399,6 +399,7 @@ def test_the_command_checks(study, unsaved, tmp_path, monkeypatch, capsys):
     out = str(tmp_path / "out")
     assert main(["export", "--check", "--to", out]) == 2
     assert "manifest.json: expected the manifest of an export" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
     assert main(["export", "--to", out]) == 0 and main(["export", "--check", "--to", out]) == 0
     (tmp_path / "out" / "results.md").unlink()
     assert main(["export", "--check", "--to", out]) == 1

@@ -204,8 +204,9 @@ def test_nothing_of_a_long_series_is_dropped(study):
     curves = pd.concat(
         [study.learning_curves().query("variant == 'self_tva' and seed == 1").assign(variant=n) for n in names]
     )
-    right = figures.learning_curves(curves, names, "t").axes[1]
-    assert [text.get_text() for text in right.get_legend().get_texts()] == names
+    fig = figures.learning_curves(curves, names, "t")
+    right = fig.axes[1]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == names
     assert len(right.lines) == 2 * 9 * 3  # a line and a dot for each run
 
     a = 0.5 + 0.01 * np.arange(20.0).reshape(10, 2)

@@ -23,7 +23,7 @@ import mmer_core as mc
 from mmer_core import figures, stats
 from mmer_core.explain import AttentionMap, Axis, block_name
 from mmer_core.figures import letters
-from mmer_core.figures.style import COLOURS
+from mmer_core.figures.parts import COLOURS
 from mmer_core.variant import PAPER_VARIANTS
 
 ODD = [

@@ -37,9 +37,14 @@ def written(study: Study, items: dict[str, Item], files: dict[str, list[Path]], 
     return {"code": code, "study": _settings(study), "runs": _runs(study), "items": entries, "left out": missed}
 
 
+def place(folder: str | Path | None) -> Path:
+    """Where to read a bundle; unlike `output_folder`, it makes nothing."""
+    return Path(folder).expanduser() if folder else output_folder(None)
+
+
 def read(folder: str | Path | None = None) -> dict:
     """The manifest in a folder (figures/ by default); MmerError if there is none."""
-    file = output_folder(folder).expanduser() / FILE
+    file = place(folder) / FILE
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         return {key: dict(found[key]) for key in ("code", "study", "runs", "items", "left out")}
@@ -67,7 +72,7 @@ def stale(folder: str | Path | None = None, study: Study | None = None) -> dict[
         if entry["variants"] and changed:
             why = f"the study declares another {' and another '.join(changed)}"
         if not why and "files" in entry:
-            why = _touched(output_folder(folder), entry["files"])
+            why = _touched(place(folder), entry["files"])
         if why:
             found[name] = why + (" (it was left out)" if name in then["left out"] else "")
     known = set(found) | set(then["items"]) | set(then["left out"])

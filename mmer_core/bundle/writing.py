@@ -2,11 +2,13 @@
 
 import base64
 import contextlib
+import io
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from mmer_core import figures, tables
@@ -137,6 +139,9 @@ def _text(file: Path, text: str) -> Path:
 class Page(str):
     """HTML that a notebook shows as such."""
 
+    def __repr__(self) -> str:
+        return f"<a page of {len(self):,} letters>"
+
     def _repr_html_(self) -> str:
         return str(self)
 
@@ -146,14 +151,22 @@ def page(folder: str | Path | None = None) -> Page:
 
     MmerError if nothing was written there.
     """
-    place = figures.output_folder(folder)
+    place = manifest.place(folder)
     manifest.read(place)
 
     def inline(found: re.Match) -> str:
-        return f"data:image/png;base64,{base64.b64encode((place / found[0]).read_bytes()).decode()}"
+        return f"data:image/png;base64,{base64.b64encode(_smaller(place / found[0])).decode()}"
 
     with _writable(place):
         return Page(re.sub(r'(?<=src=")[^"]+\.png', inline, (place / PAGE).read_text(encoding="utf-8")))
+
+
+def _smaller(picture: Path) -> bytes:
+    """A PNG of half the width and height, for a screen."""
+    pixels, small = plt.imread(picture), io.BytesIO()
+    high, wide = pixels.shape[0] // 2, pixels.shape[1] // 2
+    plt.imsave(small, pixels[: 2 * high, : 2 * wide].reshape(high, 2, wide, 2, -1).mean((1, 3)), format="png")
+    return small.getvalue()
 
 
 def _page(study: Study, items: dict[str, Item]) -> str:

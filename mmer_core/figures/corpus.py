@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmer_core.corpus import Corpus
-from mmer_core.figures.style import COLUMN, HATCHES, PAGE, SERIES, legend_below, place, rows, styled, subplots
+from mmer_core.figures.parts import HATCHES, SERIES, legend_below, rows
+from mmer_core.figures.style import COLUMN, PAGE, place, styled, subplots
 
 
 @styled

@@ -46,6 +46,7 @@ def fit(fig: Any) -> None:
     layout.execute(fig)
     for ax, axis in itertools.product(axes, ("xaxis", "yaxis")):
         _thin(getattr(ax, axis))
+    fig.set_layout_engine("none")  # or each drawing would move the axes by a hair
 
 
 def _height(axes: list[Axes]) -> float:

@@ -12,7 +12,8 @@ from matplotlib.axis import Axis
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-FAMILIES = ["STIXGeneral", "DejaVu Sans"]  # both come with matplotlib
+TIMES = ["STIXGeneral", "Times New Roman", "Times", "Liberation Serif"]  # the first comes with matplotlib and is taken;
+FAMILIES = ["serif", "DejaVu Sans"]  # the others are for an SVG on a machine without it. DejaVu Sans comes along, too
 MANY = re.compile("cjk|han|fallback|unicode|hei|song|ming|gothic|noto", re.IGNORECASE)  # names of fonts with many
 
 

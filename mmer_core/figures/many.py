@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
 from mmer_core.errors import MmerError
+from mmer_core.figures.parts import cell_size, legend_below, rows
 from mmer_core.figures.statistics import intervals, margin
-from mmer_core.figures.style import COLUMN, PAGE, cell_size, legend_below, place, rows, styled
+from mmer_core.figures.style import COLUMN, PAGE, place, styled
 from mmer_core.stats import VERDICTS, Difference, all_pairs
 from mmer_core.stats.across import HETEROGENEITY, PREDICTION, SHARE, SPEAKS_OF
 from mmer_core.stats.pairs import variants_of
@@ -83,7 +84,10 @@ def pair_matrix(
     ax.set_xlabel("{} {}\n{}\n{}".format(*caption) if n > 8 else "\n".join(caption))
     keys = [Patch(facecolor=TINTS[v], edgecolor=GREY, label=f"{v[0].upper()}: {v}") for v in VERDICTS]
     keys.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="not compared"))
-    legend_below(ax, alone, 0.8, keys)
+    if alone:
+        legend_below(ax, handles=keys)
+    else:
+        ax.legend(handles=keys, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 

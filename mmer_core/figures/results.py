@@ -10,20 +10,8 @@ from matplotlib.figure import Figure
 
 from mmer_core.corpus import Corpus
 from mmer_core.explain import AttentionMap
-from mmer_core.figures.style import (
-    COLOURS,
-    COLUMN,
-    MARKS,
-    PAGE,
-    SERIES,
-    cell_size,
-    kinds,
-    legend_below,
-    place,
-    rows,
-    styled,
-    subplots,
-)
+from mmer_core.figures.parts import COLOURS, MARKS, SERIES, cell_size, kinds, legend_below, rows
+from mmer_core.figures.style import COLUMN, PAGE, place, styled, subplots
 from mmer_core.metrics import published_results
 
 

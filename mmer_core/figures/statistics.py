@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmer_core.figures.parts import legend_below, rows, series
 from mmer_core.figures.results import heatmap, per_cent
-from mmer_core.figures.style import COLUMN, PAGE, legend_below, place, rows, series, styled, subplots
+from mmer_core.figures.style import COLUMN, PAGE, place, styled, subplots
 from mmer_core.stats import Comparison, Difference
 
 

@@ -1,13 +1,12 @@
-"""The one style of all pictures: a venue's widths, 8 point Times, colours that can be told apart, also in grey."""
+"""The one style of all pictures: a venue's widths, 8 point Times, the same wherever they are drawn, shown or saved."""
 
 import functools
 import importlib
 import inspect
 import io
-import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,24 +20,21 @@ from matplotlib.figure import Figure
 
 from mmer_core.errors import MmerError
 from mmer_core.figures.fit import fit
-from mmer_core.figures.letters import FAMILIES, spell
+from mmer_core.figures.letters import FAMILIES, TIMES, spell
+from mmer_core.figures.parts import SERIES
 from mmer_core.paths import root
 
 P = ParamSpec("P")
 COLUMN, PAGE = 3.5, 7.16  # inches: one and two columns of an IEEE paper; another venue has others in their place
-COLOURS = {"self": "#0072B2", "cross": "#D55E00", "both": "#009E73", "uniform": "#666666"}  # Okabe and Ito; these four
-SERIES = ("#56B4E9", "#E69F00", "#CC79A7", "#000000")  # mean attention everywhere, and these anything else
-MARKS = {"self": "o", "cross": "s", "both": "^", "uniform": "D"}
-SHAPES, LINES, HATCHES = "os^DvXP<>", ("-", "--", "-.", (0, (1, 1))), ("", "////", "....", "xxxx")
 DATELESS: dict[str, dict] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # same figure, same file
 STYLE: dict[Any, Any] = {
     **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), 8),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8),
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    **{"font.family": FAMILIES, "axes.prop_cycle": cycler(color=SERIES)},
-    **{"figure.dpi": 116, "savefig.dpi": 600, "lines.linewidth": 1, "hatch.linewidth": 0.4},
+    **{"font.family": FAMILIES, "font.serif": TIMES, "axes.prop_cycle": cycler(color=SERIES)},
+    **{"figure.dpi": 116, "savefig.dpi": 600, "lines.linewidth": 1, "hatch.linewidth": 0.4, "axes.titlepad": 8},
     "text.parse_math": False,  # a "$" in a transcript is a dollar
-    "figure.constrained_layout.use": True,
+    **{"figure.constrained_layout.use": True, "text.hinting": "no_hinting"},  # a text is as wide at any resolution
     **{"pdf.fonttype": 42, "ps.fonttype": 42},  # fonts are embedded as TrueType, as publishers ask
     **{"svg.fonttype": "none", "svg.hashsalt": "mmer"},
 }
@@ -167,46 +163,6 @@ def subplots(width: float, room: float, *layout: int, **more: Any) -> tuple[Pict
 def place(ax: Axes | None, width: float, room: float) -> Axes:
     """Where to draw: the given axes, or new ones of so many inches."""
     return subplots(width, room)[1] if ax is None else ax
-
-
-def rows(ax: Axes, labels: Sequence[object]) -> None:
-    """A row for each label, the first on top."""
-    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
-
-
-def cell_size(width: float, n: int, ems: float) -> float:
-    """The size of type, in points, for texts so many ems wide in the n columns of a picture COLUMN or PAGE wide."""
-    return min(matplotlib.rcParams["font.size"], 0.75 * 72 * width / n / ems)
-
-
-def legend_below(ax: Axes, alone: bool = True, depth: float = 0, handles: Sequence[Any] = ()) -> None:
-    """A legend below a picture, in columns that fit; or below axes that stand in another one, `depth` in heights."""
-    handles = handles or ax.get_legend_handles_labels()[0]
-    labels = [str(handle.get_label()) for handle in handles]
-    fig, size = ax.figure.figure, matplotlib.rcParams["legend.fontsize"]
-    longest = max(len(label) for label in labels)
-    columns = min(len(labels), max(1, int(72 * fig.get_figwidth() / size / (0.45 * longest + 4.5))))  # in ems
-    if alone:
-        fig.legend(handles=handles, loc="outside lower center", ncols=columns)
-    else:
-        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -depth), ncols=min(columns, 3))
-
-
-def series(n: int) -> dict[str, Any]:
-    """Colour and mark of the n-th of a series; they repeat, so that every one is drawn."""
-    return dict(color=SERIES[n % len(SERIES)], marker=SHAPES[n % len(SHAPES)])
-
-
-def kinds(variants: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour, mark and line of each variant: the colour says its attention; those of one kind differ in the rest."""
-    looks: dict[str, dict[str, Any]] = {}
-    seen = {kind: itertools.count() for kind in (*COLOURS, "")}
-    for name in variants:
-        kind = next((kind for kind in COLOURS if re.match(rf"{kind}(_|$)", name)), "")
-        n = next(seen[kind])
-        own = dict(color=COLOURS[kind], marker=([MARKS[kind], *SHAPES[4:]])[n % 6]) if kind else series(n)
-        looks[name] = own | {"linestyle": LINES[n % len(LINES)]}
-    return looks
 
 
 def output_folder(folder: str | Path | None) -> Path:
