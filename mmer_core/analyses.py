@@ -46,6 +46,22 @@ def controls(study: Study) -> Table:
     )
 
 
+def additions(study: Study) -> Table:
+    """What each modality adds to the others."""
+    return Table(stats.verdict_table(_added(study)), f"What each modality adds, in points. {study.corpus.title}.")
+
+
+def forest_additions(study: Study) -> Figure:
+    return figures.forest(_added(study), f"what each modality adds, {study.corpus.title}")
+
+
+def _added(study: Study) -> list[stats.Comparison]:
+    added = study.comparisons(study.additions())
+    if not added:
+        raise MmerError("no variant with all modalities and the same one without one of them share three folds")
+    return added
+
+
 def pair_matrix(study: Study) -> Figure:
     """All pairs of trained variants, estimate, interval and verdict in each cell."""
     return figures.pair_matrix(_all_pairs(study), study.corpus.title, list(study.variants))
@@ -240,8 +256,9 @@ MAIN = (  # those of the main comparison
 ANALYSES: dict[str, Callable[[Study], Item]] = {
     made.__name__: made
     for made in (
-        *(chances, controls, in_other_words, effect_sizes, improvement, variance, score_components),
-        *(seeds_and_sampling, calibration, same_against_same, twins, plan, advice, recalls, class_differences),
-        *(confusion_difference, published_range, pair_matrix, all_pairs, best_variants, across_calibration),
+        *(forest_additions, additions, chances, controls, in_other_words, effect_sizes, improvement, variance),
+        *(score_components, seeds_and_sampling, calibration, same_against_same, twins, plan, advice, recalls),
+        *(class_differences, confusion_difference, published_range, pair_matrix, all_pairs, best_variants),
+        across_calibration,
     )
 }

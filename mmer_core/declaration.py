@@ -23,6 +23,7 @@ else:
     import tomli as tomllib
 
 Pair = tuple[str, str]  # names of two variants
+FAMILIES = ("attention", "modalities")  # of pairs, by what the two of a pair differ in
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Declaration:
     seeds: tuple[int, ...] = tuple(range(1, 11))  # the paper's ten
     primary_metric: str = "accuracy"
     margin: float | None = None
-    comparisons: tuple[Pair, ...] | None = None  # None: see `default_pairs`
+    comparisons: tuple[Pair | str, ...] | None = None  # pairs, and families of them; None: the first family
     ledger: str | None = None  # None: runs/<corpus>
     protocol: Protocol = field(default_factory=Protocol)
     file: Path | None = None  # that it was read from; no setting
@@ -70,8 +71,9 @@ class Declaration:
 
     @property
     def pairs(self) -> list[Pair]:
-        """The declared comparisons."""
-        return default_pairs(self.variants) if self.comparisons is None else list(self.comparisons)
+        """The declared comparisons, but for those of the family "modalities": that is another question."""
+        items = FAMILIES[:1] if self.comparisons is None else self.comparisons
+        return declared_pairs([item for item in items if item != "modalities"], self.variants)
 
 
 def read(path: str | Path | None = None, **changes: object) -> Declaration:
@@ -95,6 +97,24 @@ def default_pairs(variants: Sequence[Variant]) -> list[Pair]:
         if (one.modalities, one.attention, one.pooling) == (modalities, "self", "statistical")
         if (other := replace(one, attention="cross")) in variants
     ]
+
+
+def added_modalities(variants: Sequence[Variant], most: int = 3) -> list[Pair]:
+    """What each of so many modalities adds: a variant that has all of them against the same without one."""
+    return [
+        (rest.name, whole.name)
+        for whole in variants
+        for m in whole.modalities
+        for rest in variants
+        if len(whole.modalities) == most > 1 and rest.attention == whole.attention
+        if rest == whole.with_modalities(rest.modalities) and rest.modalities == whole.modalities.replace(m, "")
+    ]
+
+
+def declared_pairs(comparisons: Iterable[Pair | str], variants: Sequence[Variant], most: int = 3) -> list[Pair]:
+    """The pairs that are named, and of these variants those of the families that are; `most`: modalities there are."""
+    families = {"attention": default_pairs(variants), "modalities": added_modalities(variants, most)}
+    return [p for i in comparisons for p in (families[i] if isinstance(i, str) else [(i[0], i[1])])]
 
 
 def _refuse_unknown(where: str, settings: Iterable[str], known: Sequence[str]) -> None:
@@ -133,12 +153,12 @@ def _whole_numbers(given: Iterable) -> tuple[int, ...] | None:
     return tuple(dict.fromkeys(map(int, numbers)))
 
 
-def _pairs(given: Iterable) -> tuple[Pair, ...] | None:
-    pairs = list(given)
-    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+def _pairs(given: Iterable) -> tuple[Pair | str, ...] | None:
+    items = list(given)
+    if not all((isinstance(item, (list, tuple)) and len(item) == 2) or item in FAMILIES for item in items):
         return None
-    named = tuple((_variant(first).name, _variant(second).name) for first, second in pairs)
-    if same := [first for first, second in named if first == second]:
+    named = tuple(i if isinstance(i, str) else (_variant(i[0]).name, _variant(i[1]).name) for i in items)
+    if same := [item[0] for item in named if item[0] == item[1]]:
         raise MmerError(f"{same[0]!r} cannot be compared with itself")
     return named
 
@@ -160,7 +180,11 @@ _SETTINGS: dict[str, tuple] = {
     "seeds": ("a list of whole numbers from 0 on", Iterable, _whole_numbers),
     "primary_metric": (f"one of {', '.join(METRICS)}", str, lambda name: name if name in METRICS else None),
     "margin": ("a difference of scores between 0 and 1, such as 0.02", float, lambda x: x if 0 < x < 1 else None),
-    "comparisons": ('a list of pairs of variants, such as ["self_tva", "cross_tva"]', Iterable, _pairs),
+    "comparisons": (
+        'a list of "attention", "modalities" or pairs of variants, such as ["self_tva", "cross_tva"]',
+        Iterable,
+        _pairs,
+    ),
     "ledger": ("a path", (str, Path), os.path.expanduser),
     "protocol": ("a table of settings", (dict, Protocol), _protocol),
 }

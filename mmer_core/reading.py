@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 
-from mmer_core.corpus import PARTS, Corpus
-from mmer_core.declaration import Declaration, Pair, default_pairs
+from mmer_core.corpus import MODALITIES, PARTS, Corpus
+from mmer_core.declaration import FAMILIES, Declaration, Pair, added_modalities, declared_pairs
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Ledger, Record, Run
 from mmer_core.metrics import METRICS
@@ -130,8 +130,8 @@ class Reader:
         elif self.margin != noted["margin"]:
             reasons.append(f"the margin was {noted['margin']} when the runs began")
         declared = noted.get("comparisons") if noted else self.declaration.comparisons  # older ledgers noted none
-        if declared is None:
-            declared = default_pairs([Variant.from_name(name) for name in pair or ()])
+        both = [Variant.from_name(name) for name in pair or ()]
+        declared = declared_pairs(FAMILIES[:1] if declared is None else declared, both, self._modalities)
         if pair and set(pair) not in map(set, declared):
             reasons.append("the comparison was picked by hand")
         return ", and ".join(reasons)
@@ -149,6 +149,10 @@ class Reader:
         """Why declared pairs (or others) cannot be judged by `comparisons` yet, in words."""
         results = self.results()
         return {pair: why for pair in self._pairs(pairs) if (why := self._open(results, pair))}
+
+    def additions(self) -> list[Pair]:
+        """What each modality adds: pairs of variants, one with all modalities and the same one without one of them."""
+        return added_modalities(list(self.variants.values()), self._modalities)
 
     def judged(self) -> list[Difference]:
         """The verdicts on the declared pairs: over folds, or in a study of one or two folds on each split by itself.
@@ -188,6 +192,10 @@ class Reader:
         """A variant's name, with "7 of 10 runs" behind it while some are missing."""
         done, wanted = len(self._finished(variant)), len(self.folds) * len(self.seeds)
         return variant if done == wanted or variant not in self.variants else f"{variant} ({done} of {wanted} runs)"
+
+    @property
+    def _modalities(self) -> int:
+        return sum(name in self.corpus.lengths for name in MODALITIES.values())
 
     def _pairs(self, pairs: Iterable[Pair] | None) -> list[Pair]:
         if self.margin is None:

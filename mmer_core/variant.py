@@ -1,7 +1,7 @@
 """The rows of the study: which modalities, which attention, which pooling, and which of the published defects."""
 
 import re
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 
 from mmer_core.corpus import Sizes
 from mmer_core.errors import MmerError
@@ -113,6 +113,10 @@ class Variant:
             return cls(modalities, attention, **settings)
         except MmerError as error:
             raise MmerError(f"no variant is called {name!r}: {error}") from None
+
+    def with_modalities(self, modalities: str) -> "Variant":
+        """The same with others of the modalities; one alone has nothing to pool."""
+        return replace(self, modalities=modalities, pooling=self.pooling if len(modalities) > 1 else "none")
 
     def time_slots(self, sizes: Sizes) -> dict[str, int]:
         """T' of each modality: time steps that the encoder sees."""

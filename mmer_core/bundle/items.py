@@ -34,6 +34,7 @@ CAPTIONS = {  # of figures, by their names or the first word of them
     "learning_curves": "Loss and dev accuracy by epoch; a dot marks the epoch whose weights are kept",
     "confusion": "Share of each true class (row) that was given each name (column)",
     "attention": "Attention weights of one block for one test utterance; below, the mean over queries",
+    "forest_additions": "What each modality adds: the difference to the same variant without it",
     "forest": "Differences between the declared pairs, with 95% and 90% intervals; the margin is shaded",
     "paired": "Scores of two variants by fold and seed, and their differences beside the margin",
 }
@@ -66,6 +67,8 @@ def subjects(study: Study) -> dict[str, list[str]]:
     declared = list(dict.fromkeys(itertools.chain(*pairs)))
     about = dict.fromkeys(("forest", "comparisons", "report", "findings"), declared)
     about |= {name: list(trained) for name in ("all_pairs", "pair_matrix", "best_variants", "controls", "methods")}
+    added = list(dict.fromkeys(itertools.chain(*study.additions())))
+    about |= dict.fromkeys(("additions", "forest_additions"), added)
     about |= dict.fromkeys(MAIN, two(study) if trained else [])
     for name, kinds in ALL_KINDS.items():
         mine = [variant for variant, attention in trained.items() if attention in kinds]
@@ -174,11 +177,13 @@ def confusion(study: Study, variant: str) -> Figure:
 
 
 def _attention(study: Study, variant: str) -> Figure:
-    """The first attention block of a variant's first run, on the first test utterance of its fold."""
+    """An attention block of a variant's first run, on the first test utterance of its fold."""
     corpus, results = study.corpus, _trained(study, variant)
     fold, seed = results.loc[results["variant"] == variant, ["fold", "seed"]].iloc[0]
     explanation = explain(study.model(variant, fold, seed), corpus, int(corpus.folds[fold].test[0]), fold)
-    block = next(iter(explanation.maps.values()))
+    maps = explanation.maps.values()
+    mixed = [found for found in maps if "_" in found.block]  # of two modalities
+    block = (mixed or list(maps))[0]
     where = f"{variant}, fold {fold}, seed {seed}, {explanation.id}: {explanation.label}"
     title = f"{where}\n{block_name(block.block)}, mean of heads, {corpus.title}"
-    return figures.attention_map(block, None, title, figures.attention_top(explanation.maps.values()))
+    return figures.attention_map(block, None, title, figures.attention_top(maps))

@@ -6,6 +6,7 @@ import inspect
 import io
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -50,6 +51,7 @@ class Venue(NamedTuple):
 
 IEEE = Venue(COLUMN, PAGE, {})
 _venue = ContextVar("venue", default=IEEE)
+_settings = threading.RLock()
 
 
 @contextmanager
@@ -133,9 +135,11 @@ class Picture(Figure):
         return file.getvalue()
 
 
-def look(venue: Venue) -> AbstractContextManager:
-    """Our settings upon matplotlib's own, and the user's again afterwards."""
-    return matplotlib.style.context(["default", STYLE | venue.sizes])
+@contextmanager
+def look(venue: Venue) -> Iterator[None]:
+    """Our settings upon matplotlib's own, and then the user's again; threads share them, so one draws at a time."""
+    with _settings, matplotlib.style.context(["default", STYLE | venue.sizes]):
+        yield
 
 
 def styled(plot: Callable[P, Axes | Figure]) -> Callable[P, Figure]:

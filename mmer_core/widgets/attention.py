@@ -4,8 +4,7 @@ from functools import partial
 from html import escape
 
 from mmer_core import figures
-from mmer_core.corpus import MODALITIES
-from mmer_core.explain import explain
+from mmer_core.explain import block_name, explain
 from mmer_core.model import HEADS
 from mmer_core.study import Study
 from mmer_core.variant import CHOICES
@@ -58,15 +57,11 @@ def attention_shown(study: Study, variant: str, fold: int, seed: int, row: int, 
     message += f"the label is <b>{label}</b>: {'right' if label == predicted else 'wrong'}."
     title = f"{variant}, fold {fold}, seed {seed}, {explanation.id}\n"
     title += f"{block_name(block)}, {head_name(head)}, {study.corpus.title}"
-    draw = partial(figures.attention_map, explanation.maps[block], None if head < 0 else head, title)
+    one, top = None if head < 0 else head, figures.attention_top(explanation.maps.values())
+    draw = partial(figures.attention_map, explanation.maps[block], one, title, top)
     words = f"attention of {variant}: {block_name(block)}, {head_name(head)}"
     name = f"attention_{variant}_fold{fold}_seed{seed}_row{row}_{block}_{'mean' if head < 0 else head + 1}"
     return Shown(message, [Picture(name, draw, words)])
-
-
-def block_name(block: str) -> str:
-    asks, asked = MODALITIES[block[-1]], MODALITIES[block[0]]  # "a_t": text asks audio
-    return f"{asks} asks {'itself' if asks == asked else asked}"
 
 
 def head_name(head: int) -> str:

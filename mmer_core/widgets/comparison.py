@@ -3,7 +3,7 @@
 from functools import partial
 from html import escape
 
-from mmer_core import figures
+from mmer_core import analyses, figures
 from mmer_core.stats import cautions, side_by_side
 from mmer_core.study import Study
 from mmer_core.widgets.kit import Panel, Picture, Shown, View, choice, table
@@ -24,7 +24,15 @@ def comparison_panel(study: Study) -> Panel:
         return partial(comparison_shown, study, first.value, second.value, metric.value)
 
     view.follow((first, second, metric), react)
-    return Panel([rows(first, second, metric)], view)
+    return Panel([rows(first, second, metric)], view, partial(all_verdicts, study))
+
+
+def all_verdicts(study: Study) -> str:
+    """The verdict on every pair, folded up."""
+    frame = analyses.all_pairs(study).frame
+    shown = ["first", "second", "points", "95% low", "95% high", "p (Holm)", "verdict", "exploratory"]
+    pairs = table(frame[shown], **{"p (Holm)": "{:.3f}"})
+    return f"<details><summary>All {len(frame)} pairs, second minus first, in points</summary>{pairs}</details>"
 
 
 def _empty(said: str) -> Panel:
@@ -38,9 +46,9 @@ def comparison_shown(study: Study, first: str, second: str, metric: str) -> Show
     comparison = study.comparison(first, second, metric)
     verdict, rest = escape(comparison.sentence()).split(":", 1)
     notes = "".join(f"<br>{escape(note)}" for note in (*comparison.notes, *cautions(comparison)))
-    tests = side_by_side(comparison).rename(columns={"estimate": "points", "keeps_level": "keeps 5%"})
+    tests = side_by_side(comparison).rename(columns={"estimate": "points", "keeps_level": "wrong in 5% at most"})
     kept = {True: "yes", False: "no"}.get
-    others = table(tests, points=_points, interval=_points, p="{:.3f}", **{"keeps 5%": kept})
+    others = table(tests, points=_points, interval=_points, p="{:.3f}", **{"wrong in 5% at most": kept})
     draw = partial(figures.paired, comparison, study.corpus.title)
     picture = Picture(f"paired_{first}_{second}_{metric}", draw, f"paired scores of {first} and {second}")
     return Shown(f"<b>{verdict}</b>:{rest}{notes}{_looked_at(study, comparison)}", [picture], others)

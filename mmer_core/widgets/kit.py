@@ -141,13 +141,16 @@ class View:
 
 
 class Panel(W.VBox):
-    """Controls, and the view that they rule. A notebook keeps its picture where no kernel can show the panel itself."""
+    """Controls, and the view that they rule. A notebook keeps its picture where no kernel can show the panel itself.
+
+    `more` makes HTML to be kept with it: what the other states of the controls would show, where that is small.
+    """
 
     _panels = 0
 
-    def __init__(self, rows: Sequence[W.Widget], view: View):
+    def __init__(self, rows: Sequence[W.Widget], view: View, more: Callable[[], str] = str):
         Panel._panels += 1
-        self.view, self._still = view, f"mmer-still-{id(self):x}-{Panel._panels}"
+        self.view, self.more, self._still = view, more, f"mmer-still-{id(self):x}-{Panel._panels}"
         once = W.HTML(f"{LOOK}<style>.{self._still} {{display: none}}</style>{KEYS}", layout=W.Layout(height="0"))
         super().__init__([*rows, view.notice, view.page, view.saves, once])
         self.add_class("mmer-panel")
@@ -158,7 +161,8 @@ class Panel(W.VBox):
 
         plain = {"text/plain": "A panel of mmer; run the notebook to use it."}
         display({**self._repr_mimebundle_(), **plain}, raw=True)
-        still = f'<div class="mmer-still {self._still}">{LOOK}{self.view.page.value}</div>'
+        kept = self.view.page.value + _page(_told(lambda: Shown(self.more())), str)
+        still = f'<div class="mmer-still {self._still}">{LOOK}{kept}</div>'
         display({"text/html": still, **plain}, raw=True)
 
 
@@ -216,13 +220,12 @@ def _raise(error: Exception) -> Shown:
 
 
 def table(frame: pd.DataFrame, **formats: str | Callable) -> str:
-    """A frame as HTML in the look of JupyterLab: words to the left, numbers to the right, floats with one decimal."""
+    """A frame as HTML: words to the left, numbers to the right, floats with one decimal."""
     words = [frame.columns.get_loc(c) for c in frame.select_dtypes(exclude="number")]
     left = [{"selector": f".col{i}", "props": "text-align: left"} for i in words]
     mine = {c: f for c, f in formats.items() if c in frame}
     style = frame.style.hide(axis="index").format(mine, precision=1, na_rep="–", escape="html").set_table_styles(left)
-    table = style.to_html(table_attributes='style="margin-left: 0"')
-    return f'<div class="jp-RenderedHTMLCommon">{table}</div>'
+    return style.to_html(table_attributes='class="mmer-table mmer-words"')
 
 
 def choice(description: str, options: Sequence = (), width: str = "13em", **more: object) -> W.Dropdown:

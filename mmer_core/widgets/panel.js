@@ -2,8 +2,8 @@
   const panel = dot.closest('.mmer-panel');
   if (!panel || panel.dataset.keys) return;
   panel.dataset.keys = 'yes';
-  panel.setAttribute('data-lm-suppress-shortcuts', 'true');
-  const tell = () => panel.querySelectorAll('.jupyter-button').forEach(button => {
+  const tell = () => panel.querySelectorAll('button, select, input').forEach(button => {
+    button.setAttribute('data-lm-suppress-shortcuts', 'true');
     if (button.matches('.widget-toggle-button, .widget-toggle-buttons *')) {
       const pressed = String(button.classList.contains('mod-active'));
       if (button.getAttribute('aria-pressed') !== pressed) button.setAttribute('aria-pressed', pressed);
@@ -13,13 +13,13 @@
   tell();
   panel.addEventListener('keydown', event => {
     const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
-    const group = step && event.target.closest('.widget-toggle-buttons');
+    const group = step && event.target.closest('.widget-toggle-buttons, .mmer-group');
     if (!group) return;
     const buttons = [...group.querySelectorAll('.jupyter-button')];
     const next = buttons[(buttons.indexOf(event.target) + step + buttons.length) % buttons.length];
     event.preventDefault();
     event.stopPropagation();
     next.focus();
-    next.click();
+    if (group.matches('.widget-toggle-buttons')) next.click();
   }, true);
 })(this)

@@ -36,6 +36,7 @@ class VariantPicker:
         rows |= {"pooling": [self.pooling], "preset": [self.preset]}
         self.all = [control for row in rows.values() for control in row]
         self.groups = [named(name, *row) for name, row in rows.items()]
+        self.groups[0].add_class("mmer-group")
         self._recall()
         for control in (*self.toggles.values(), self.preset):
             control.observe(lambda _: remember(study, modalities=self.modalities(), preset=self.preset.value), "value")
@@ -49,8 +50,7 @@ class VariantPicker:
 
     def like(self, modalities: str) -> Variant:
         """The variant that differs from the chosen one in its modalities only."""
-        pooling = None if len(modalities) == 1 else self.pooling.value
-        return Variant(modalities, self.attention.value, pooling, preset=self.preset.value)
+        return self.variant().with_modalities(modalities)
 
     def subsets(self) -> list[Variant]:
         """The chosen variant with every set of modalities that has a meaning: one, two, three of them."""

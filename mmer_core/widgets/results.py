@@ -1,6 +1,6 @@
 """The panel of notebooks 02 and 03: two variants side by side, and the ladder of all sets of modalities."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 
 from mmer_core import bundle
 from mmer_core.corpus import MODALITIES
+from mmer_core.declaration import Pair
 from mmer_core.errors import MmerError
-from mmer_core.figures.style import COLOURS
+from mmer_core.figures.parts import COLOURS
 from mmer_core.metrics import METRICS, PUBLISHED_NAMES, SOURCE, published_results
 from mmer_core.stats import Comparison
 from mmer_core.study import Study
 from mmer_core.variant import CHOICES, Variant
 from mmer_core.widgets import inline
-from mmer_core.widgets.kit import Panel, Picture, Shown, View, choice, refill
+from mmer_core.widgets.kit import Panel, Picture, Shown, View, choice, refill, table
 from mmer_core.widgets.pickers import VariantPicker, metric_choice, rows
 from mmer_core.widgets.training import Training
 
@@ -41,7 +42,7 @@ def results_panel(study: Study, attentions: Sequence[str] = ("self",)) -> Panel:
         return partial(results_shown, study, variant, other, subsets, metric.value)
 
     view.follow([*picker.all, metric, beside], react)
-    return Panel([rows(*picker.groups, beside, metric), training], view)
+    return Panel([rows(*picker.groups, beside, metric), training], view, partial(all_variants, study, attentions))
 
 
 def automatic(variant: Variant, whole: Variant, trained: Sequence[str]) -> Variant:
@@ -57,10 +58,13 @@ def results_shown(study: Study, variant: Variant, other: Variant, subsets: Seque
     shown = study.with_variants(dict.fromkeys([*subsets, other, variant]))
     results, title = shown.results(), escape(study.corpus.title)
     both = [v for v in dict.fromkeys([variant, other]) if v.name in set(results["variant"])]
-    message = f"{_trained(shown, results, variant)} {title}. {_against(shown, other, variant, metric)}"
+    lesser = {m: v for v in subsets for m in variant.modalities if v.modalities == variant.modalities.replace(m, "")}
+    pairs = [(other.name, variant.name)] if other != variant else []
+    found = verdicts(shown, [*pairs, *((variant.name, v.name) for v in lesser.values())], metric)
+    message = f"{_trained(shown, results, variant)} {title}. {_in_words(found[pairs[0]] if pairs else None)}"
     left = f"<h4>Every set of modalities, {metric.replace('_', ' ')} (%)</h4>"
     left += ladder(results, subsets, variant, other, metric, study.corpus.classes)
-    left += f"<h4>What leaving out costs (points)</h4>{costs(shown, variant, subsets, metric)}"
+    left += f"<h4>What leaving out costs (points)</h4>{costs(variant, lesser, found)}"
     left += f"<h4>Means of the runs (%)</h4>{scores(results, both)}" if both else ""
     columns = "".join(f"<div>{column(shown, v)}</div>" for v in both)
     return Shown(message, _to_save(shown, both), f'<div class="mmer-columns"><div>{left}</div>{columns}</div>')
@@ -74,15 +78,21 @@ def _trained(study: Study, results: pd.DataFrame, variant: Variant) -> str:
     return f"<b>{variant.name}</b>: {len(mine)} of {wanted} runs, {mine['parameters'].iloc[0]:,} parameters,"
 
 
-def _against(study: Study, first: Variant, second: Variant, metric: str) -> str:
-    """The verdict on two variants in a sentence, or why there is none."""
-    if first == second:
-        return "To see another variant beside it, choose one."
+def verdicts(study: Study, pairs: Sequence[Pair], metric: str) -> dict[Pair, Comparison | str]:
+    """The verdict on each pair, or why there is none."""
     try:
-        said, rest = escape(study.comparison(first.name, second.name, metric).sentence()).split(":", 1)
-        return f"<b>{said}</b>:{rest}"
+        why = study.open_pairs(pairs)
+        judged = study.comparisons([pair for pair in pairs if pair not in why], metric)
     except MmerError as error:
-        return f"No verdict: {escape(str(error))}."
+        return dict.fromkeys(pairs, str(error))
+    return {**why, **{(c.first, c.second): c for c in judged}}
+
+
+def _in_words(verdict: Comparison | str | None) -> str:
+    if not isinstance(verdict, Comparison):
+        return f"No verdict: {escape(verdict)}." if verdict else "To see another variant beside it, choose one."
+    said, rest = escape(verdict.sentence()).split(":", 1)
+    return f"<b>{said}</b>:{rest}"
 
 
 def modality_set(variant: Variant) -> str:
@@ -104,23 +114,15 @@ def ladder(
     return inline.rows(cells, marked=marks)
 
 
-def costs(study: Study, variant: Variant, subsets: Sequence[Variant], metric: str) -> str:
+def costs(variant: Variant, lesser: Mapping[str, Variant], found: Mapping[Pair, Comparison | str]) -> str:
     """What the variant loses without each of its modalities: difference, interval, verdict."""
-    found: list[tuple[str, Comparison | str]] = []
-    for m in variant.modalities if len(variant.modalities) > 1 else "":
-        rest = [v for v in subsets if v.modalities == variant.modalities.replace(m, "")]
-        name = f"without {MODALITIES[m]}"
-        if not rest:
-            found.append((name, f"{variant.attention} attention needs two modalities"))
-            continue
-        try:
-            found.append((name, study.comparison(variant.name, rest[0].name, metric)))
-        except MmerError as error:
-            found.append((name, str(error)))
-    compared = [c for _, c in found if isinstance(c, Comparison)]
+    compared = [c for (first, _), c in found.items() if first == variant.name and isinstance(c, Comparison)]
     scale = inline.Scale.around(x for c in compared for x in (*c.interval95, -c.rope, c.rope))
     cells = []
-    for name, c in found:
+    for m in variant.modalities:
+        name = f"without {MODALITIES[m]}"
+        needs_two = f"{variant.attention} attention needs two modalities"
+        c = found[variant.name, lesser[m].name] if m in lesser else needs_two
         if isinstance(c, str):
             cells.append([name, f'<span title="{escape(c)}">no verdict yet</span>', "", ""])
             continue
@@ -129,13 +131,13 @@ def costs(study: Study, variant: Variant, subsets: Sequence[Variant], metric: st
         word = f"({c.verdict})" if c.exploratory else c.verdict
         points = f"{100 * c.difference:+.1f}".replace("-", "−")
         cells.append([name, strip, points, f'<span title="{escape(why)}">{word}</span>'])
-    return inline.rows(cells) if cells else "one modality: nothing can be left out"
+    return inline.rows(cells) if len(cells) > 1 else "one modality: nothing can be left out"
 
 
 def scores(results: pd.DataFrame, variants: Sequence[Variant]) -> str:
     """All scores of one or two variants, with the published ones; lowest and highest run under the pointer."""
     published = published_results().set_index("variant")
-    cells, head = [], ["score", *(v.modalities.upper() for v in variants), "published"]
+    cells, head = [], ["score", *(v.name.replace("_", "_<wbr>") for v in variants), "published"]
     for metric in METRICS:
         name = metric.replace("_", " ")
         theirs = PUBLISHED_NAMES[metric].get("Rajan et al.")
@@ -150,13 +152,22 @@ def scores(results: pd.DataFrame, variants: Sequence[Variant]) -> str:
     return inline.rows(cells, head)
 
 
+def all_variants(study: Study, attentions: Sequence[str]) -> str:
+    """The mean scores of every variant that a panel can show."""
+    results = study.results().query("attention in @attentions")
+    means = (100 * results.groupby("variant", sort=False)[list(METRICS)].mean()).reset_index()
+    means.columns = [str(name).replace("_", " ") for name in means.columns]
+    means["variant"] = means["variant"].map(study.marked)
+    return f"<h4>Means of all variants (%)</h4>{table(means)}" if len(means) else ""
+
+
 def column(study: Study, variant: Variant) -> str:
     """Learning curves and confusion matrix of one variant."""
     one = study.with_variants([variant])
     words = f"learning curves of {variant.name}: loss and dev accuracy by epoch"
     curves = inline.curves_image(one.learning_curves(), COLOURS[variant.attention], words)
     table = inline.confusion_table(one.confusion(variant.name), study.corpus.classes, len(one.results()))
-    return f"<h4>{study.marked(variant.name)}</h4>{curves}<h4>% of the true class (row) called (column)</h4>{table}"
+    return f"<h4>{study.marked(variant.name)}</h4>{curves}<h4>Row: true class, column: predicted (%)</h4>{table}"
 
 
 def _to_save(study: Study, variants: Sequence[Variant]) -> list[Picture]:
