@@ -180,11 +180,7 @@ _SETTINGS: dict[str, tuple] = {
     "seeds": ("a list of whole numbers from 0 on", Iterable, _whole_numbers),
     "primary_metric": (f"one of {', '.join(METRICS)}", str, lambda name: name if name in METRICS else None),
     "margin": ("a difference of scores between 0 and 1, such as 0.02", float, lambda x: x if 0 < x < 1 else None),
-    "comparisons": (
-        'a list of "attention", "modalities" or pairs of variants, such as ["self_tva", "cross_tva"]',
-        Iterable,
-        _pairs,
-    ),
+    "comparisons": (f'a list of pairs of variants, such as ["self_t", "self_v"], or {FAMILIES}', Iterable, _pairs),
     "ledger": ("a path", (str, Path), os.path.expanduser),
     "protocol": ("a table of settings", (dict, Protocol), _protocol),
 }

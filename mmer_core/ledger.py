@@ -46,7 +46,7 @@ class Run:
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
-    @property
+    @cached_property
     def folder(self) -> str:
         return f"{self.variant.name}/fold{self.fold}_seed{self.seed}_{self.key}"
 
@@ -113,19 +113,22 @@ class Ledger:
             raise CorpusError(file, "what was declared before the runs", f"{type(error).__name__}: {error}") from None
 
     def has(self, run: Run) -> bool:
-        return (self.folder / run.folder / "run.json").is_file()
+        return os.path.isfile(f"{self.folder}/{run.folder}/run.json")
+
+    def find(self, run: Run) -> Record | None:
+        """The record of a run, shared and read again only when it has changed; CorpusError if it is damaged."""
+        try:
+            now = os.stat(f"{self.folder}/{run.folder}/run.json")
+        except OSError:
+            return None
+        version = (run.folder, now.st_ino, now.st_size, now.st_mtime_ns)
+        if version not in self._records:
+            self._records[version] = Record(self.folder / run.folder)
+        return self._records[version]
 
     def read(self, run: Run) -> Record:
-        """The record of a run, shared and read again only when it has changed; CorpusError if damaged or not there."""
-        folder = self.folder / run.folder
-        try:
-            now = (folder / "run.json").stat()
-        except OSError:
-            return Record(folder)  # which says what is wrong
-        version = (folder, now.st_ino, now.st_size, now.st_mtime_ns)
-        if version not in self._records:
-            self._records[version] = Record(folder)
-        return self._records[version]
+        """As `find`, but CorpusError if it is not there."""
+        return self.find(run) or Record(self.folder / run.folder)
 
     def write(self, run: Run, corpus: Corpus, trained: Trained) -> Record:
         """File a finished run. A record that is there already stays as it is."""

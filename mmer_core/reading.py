@@ -49,7 +49,7 @@ class Reader:
     def _finished(self, variant: str | None = None) -> list[tuple[Run, Record]]:
         """Finished runs with their records, of one variant or of all."""
         wanted = [run for run in self.runs if variant is None or run.variant.name == variant]
-        return [(run, self.ledger.read(run)) for run in wanted if self.ledger.has(run)]
+        return [(run, record) for run in wanted if (record := self.ledger.find(run))]
 
     def results(self) -> pd.DataFrame:
         """One row a finished run: variant, fold, seed, test scores in [0, 1], counts, parameters, epochs, seconds."""

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import InitVar, dataclass, replace
+from functools import cached_property
 
 from mmer_core.corpus import Sizes
 from mmer_core.errors import MmerError
@@ -83,7 +84,7 @@ class Variant:
         cross = tuple(b for b in CROSS_ORDER if set(b) <= set(self.modalities + "_"))
         return {"self": own, "uniform": own, "cross": cross, "both": own + cross}[self.attention]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The one name of this variant, such as self_tva, cross_tva_nosp, uniform_ta_corrected."""
         name = f"{self.attention}_{self.modalities}"

@@ -52,29 +52,33 @@ def lacking() -> str | None:
 
 
 @contextlib.contextmanager
-def open_notebook(file: Path, scratch: Path, **environment: str) -> Iterator:
-    """Yield the page of a notebook after all of its cells were run.
-
-    Args:
-        file: the notebook; its folder is all that the JupyterLab sees.
-        scratch: an empty folder for JupyterLab's own files and its log.
-        environment: variables of JupyterLab's and so of the kernel's environment, beside those of this process.
-    """
+def browser() -> Iterator:
+    """A headless Chromium that talks to this machine only."""
     from playwright.sync_api import expect, sync_playwright
 
-    with jupyterlab(file.parent, scratch, environment) as (address, token), sync_playwright() as play:
+    expect.set_options(timeout=1000 * PATIENCE)
+    with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=1000 * PATIENCE)
         try:
-            page = browser.new_page(viewport={"width": 1300, "height": 1600})
-            page.set_default_timeout(1000 * PATIENCE)
-            expect.set_options(timeout=1000 * PATIENCE)
-            page.goto(f"{address}/lab/tree/{file.name}?token={token}", wait_until="domcontentloaded")
-            page.wait_for_selector(".jp-NotebookPanel .jp-Cell", state="attached")
-            page.evaluate(WAIT_FOR_KERNEL)
-            page.evaluate(RUN_ALL)
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+def open_notebook(browser, address: str, token: str, name: str):
+    """The page of a notebook in which all cells are being run, on a small laptop's screen.
+
+    What the page reports as errors is kept in `page.mmer_errors`.
+    """
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(1000 * PATIENCE)
+    page.mmer_errors = []
+    page.on("pageerror", lambda error: page.mmer_errors.append(str(error)))
+    page.goto(f"{address}/lab/tree/{name}.ipynb?token={token}", wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", state="attached")
+    page.evaluate(WAIT_FOR_KERNEL)
+    page.evaluate(RUN_ALL)
+    return page
 
 
 @contextlib.contextmanager

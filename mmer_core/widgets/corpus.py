@@ -1,5 +1,6 @@
 """The panel of notebook 01: open a corpus and read its report."""
 
+import os
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -30,7 +31,7 @@ def corpus_panel(corpus: Corpus) -> Panel:
 
 def find(path: str) -> Path:
     """The folder that a path means: as data/study.toml does, which counts from its own folder, or as you stand."""
-    given = Path(path).expanduser()
+    given = Path(os.path.expanduser(path))
     places = [root() / "data" / given, root() / given]
     return next((place for place in places if path.strip() and not given.is_absolute() and place.exists()), given)
 

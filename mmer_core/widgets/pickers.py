@@ -38,6 +38,7 @@ class VariantPicker:
         self.groups = [named(name, *row) for name, row in rows.items()]
         self.groups[0].add_class("mmer-group")
         self._recall()
+        self._last = self.modalities()
         for control in (*self.toggles.values(), self.preset):
             control.observe(lambda _: remember(study, modalities=self.modalities(), preset=self.preset.value), "value")
 
@@ -45,12 +46,12 @@ class VariantPicker:
         return "".join(m for m, toggle in self.toggles.items() if toggle.value)
 
     def variant(self) -> Variant:
-        pooling = None if len(self.modalities()) == 1 else self.pooling.value
-        return Variant(self.modalities(), self.attention.value, pooling, preset=self.preset.value)
+        return self.like(self.modalities())
 
     def like(self, modalities: str) -> Variant:
         """The variant that differs from the chosen one in its modalities only."""
-        return self.variant().with_modalities(modalities)
+        pooling = None if len(modalities) == 1 else self.pooling.value
+        return Variant(modalities, self.attention.value, pooling, preset=self.preset.value)
 
     def subsets(self) -> list[Variant]:
         """The chosen variant with every set of modalities that has a meaning: one, two, three of them."""
@@ -59,7 +60,11 @@ class VariantPicker:
 
     def restrict(self) -> None:
         """Offer only what has a meaning: cross-attention needs two modalities, and one modality has no pooling."""
-        number, least = len(self.modalities()), 1 if self.attention.value in ALONE else 2
+        least = 1 if self.attention.value in ALONE else 2
+        if len(self.modalities()) < least:  # by two quick clicks, the second before its toggle was switched off
+            for m, toggle in self.toggles.items():
+                toggle.value = m in self._last
+        self._last, number = self.modalities(), len(self.modalities())
         why = "one modality must stay" if least == 1 else f"{self.attention.value} attention needs two modalities"
         for m, toggle in self.toggles.items():
             toggle.disabled = toggle.value and number <= least
