@@ -70,11 +70,11 @@ def open_notebook(browser, address: str, token: str, name: str):
 
     What the page reports as errors is kept in `page.mmer_errors`.
     """
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
     page.set_default_timeout(1000 * PATIENCE)
     page.mmer_errors = []
     page.on("pageerror", lambda error: page.mmer_errors.append(str(error)))
-    page.goto(f"{address}/lab/tree/{name}.ipynb?token={token}", wait_until="domcontentloaded")
+    page.goto(f"{address}/lab/tree/{name}.ipynb?token={token}&reset", wait_until="domcontentloaded")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell", state="attached")
     page.evaluate(WAIT_FOR_KERNEL)
     page.evaluate(RUN_ALL)

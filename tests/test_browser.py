@@ -96,7 +96,9 @@ def opened(jupyter, folder, monkeypatch):
         for page in pages:
             assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
             assert page.locator(".mmer-shown pre").count() == 0, page.locator(".mmer-shown pre").inner_text()
-            assert page.evaluate(WIDE) == [] and not page.mmer_errors
+            assert page.evaluate(WIDE) == []
+            assert page.mmer_errors == []
+            page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
 
 
 class Panel:
@@ -118,7 +120,7 @@ class Panel:
 
     def state(self) -> tuple[set[str], dict[str, str]]:
         pressed, boxes = self.box.evaluate(STATE)
-        return set(pressed), boxes
+        return set(pressed), {name: " ".join(chosen.split()) for name, chosen in boxes.items()}
 
     def variant(self) -> mc.Variant:
         """That which the buttons say."""
@@ -158,7 +160,7 @@ def results_of(panel: Panel, study: mc.Study) -> kit.Shown:
     trained = list(study.results()["variant"])
     beside = boxes["beside"]
     other = study.variants.get(beside) or results.automatic(variant, subsets[-1], trained)
-    return results.results_shown(study, variant, other, subsets, "_".join(boxes["metric"].split()))
+    return results.results_shown(study, variant, other, subsets, boxes["metric"].replace(" ", "_"))
 
 
 def test_the_results_panel(opened, study, folder):
