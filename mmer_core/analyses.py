@@ -4,7 +4,7 @@ All raise MmerError with the reason while the runs do not allow them.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import pandas as pd
@@ -21,12 +21,12 @@ from mmer_core.tables import Table
 Item = Figure | Table | str
 
 
-def chances(study: Study) -> Table:
-    """Probability of each verdict, in per cent, if the truth were 0 or the margin."""
-    main = study.main_comparison()
-    frame = stats.chances_now(main)
-    frame[list(stats.VERDICTS)] *= 100
-    return Table(frame, f"Chances of each verdict (%) on {main.label}. {study.corpus.title}.")
+def _per_cent(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    return frame.assign(**{column: 100 * frame[column] for column in columns})
+
+
+def _table(frame: pd.DataFrame, what: str, study: Study, main: stats.Comparison) -> Table:
+    return Table(frame, f"{what} {main.label}. {study.corpus.title}.")
 
 
 def controls(study: Study) -> Table:
@@ -36,23 +36,95 @@ def controls(study: Study) -> Table:
         for name, variant in study.variants.items()
         if name in (f"self_{variant.modalities}", f"cross_{variant.modalities}")
     ]
-    comparisons = study.comparisons(pairs)
-    if not comparisons:
-        raise MmerError(
-            "no variant with learned attention and its uniform control are both trained, on three folds or more"
-        )
-    return Table(
-        stats.verdict_table(comparisons), f"Learned against uniform attention, in points. {study.corpus.title}."
+    if comparisons := study.comparisons(pairs):
+        caption = f"Learned against uniform attention, in points. {study.corpus.title}."
+        return Table(stats.verdict_table(comparisons), caption)
+    raise MmerError(
+        "no variant with learned attention and its uniform control are both trained, on three folds or more"
     )
 
 
-def pair_matrix(study: Study) -> Figure:
-    """All pairs of trained variants, estimate, interval and verdict in each cell."""
-    return figures.pair_matrix(_all_pairs(study), study.corpus.title, list(study.variants))
+def in_other_words(study: Study) -> str:
+    """The main comparison by the Bayesian t, over utterances, by ensembles; and what it hinges on.
+
+    Without a verdict over folds, as on an official split, what utterances and ensembles say is left.
+    """
+    names = _pair(study)
+    try:
+        main = study.main_comparison()
+        chances = ", ".join(f"P({name}) = {100 * p:.1f}%" for name, p in stats.bayesian(main).items())
+        hinges = "would" if stats.hinges_on_overlap(main) else "would not"
+        without = f"Without the correction for overlapping train parts the verdict {hinges} be another one."
+        lines = [f"{main.label}: {chances}", without]
+    except MmerError as error:
+        lines = [f"{study.marked(names[1])} − {study.marked(names[0])}. No verdict over folds: {error}."]
+    first, second = map(study.predictions, names)
+    for test in (stats.clustered(first, second), stats.ensembles(first, second)):
+        p = "p < 0.001" if test.p is not None and test.p < 0.001 else f"p = {test.p:.3f}"
+        lines.append(f"{test.method}: {100 * test.estimate:+.1f} points, {p}. {test.limit}")
+    return "\n".join(lines)
 
 
-def all_pairs(study: Study) -> Table:
-    return Table(stats.all_pairs(_all_pairs(study)), f"All pairs, second minus first, in points. {study.corpus.title}.")
+def effect_sizes(study: Study, main: stats.Comparison) -> Table:
+    frame = stats.effect_sizes(main)
+    chance = frame["size"].str.startswith("P(")
+    frame.loc[chance, "value"] *= 100  # as all the rest
+    frame.loc[chance, "size"] += " (%)"
+    frame["meaning"] = frame["meaning"].str.replace("0.5 is a coin", "50 is a coin")
+    return _table(frame, "Sizes of", study, main)
+
+
+def seeds_and_sampling(study: Study, main: stats.Comparison) -> str:
+    """What test sampling alone adds to the variance of folds, and whether runs with the same seed are alike."""
+    alone = f"Test sampling alone: {_sampling(study, main):.2f} squared points (accuracy)."
+    return f"{alone}\nCorrelation of runs with the same seed: {stats.seed_correlation(main):+.2f}."
+
+
+def calibration(study: Study, main: stats.Comparison) -> Figure:
+    if variance_levels(main)["upper 80% limit"] == (0.0, 0.0):
+        raise MmerError("all runs differ by the same amount: there is no scatter to simulate")
+    title = f"simulated studies like {main.label}, {study.corpus.title}"
+    return figures.calibration(stats.calibration_table(main), title)
+
+
+def plan(study: Study, main: stats.Comparison) -> Table:
+    results = study.results()
+    hours = results.loc[results["variant"].isin([main.first, main.second]), "seconds"].sum() / 3600
+    frame = stats.plan(main, hours, _sampling(study, main))
+    shares = frame.columns[4:6]
+    frame = _per_cent(frame, shares).rename(columns={name: f"{name} (%)" for name in shares})
+    return _table(frame, "What more runs would buy for", study, main)
+
+
+def recalls(study: Study) -> Table:
+    parts = [stats.recall_interval(study.recalls(), name).assign(variant=study.marked(name)) for name in two(study)]
+    frame = _per_cent(pd.concat(parts, ignore_index=True), ("recall", "low", "high"))
+    frame.insert(0, "variant", frame.pop("variant"))
+    return Table(frame, f"Recall (%) with 95% intervals; n counts utterances. {study.corpus.title}.")
+
+
+def class_differences(study: Study, main: stats.Comparison) -> Figure:
+    table = stats.per_class(study.recalls(), main.first, main.second, main.rope)
+    if table["difference"].isna().all():
+        raise MmerError("every class is missing in the test part of some fold")
+    return figures.class_differences(table, f"{main.label}\n{study.corpus.title}", main.rope)
+
+
+def confusion_difference(study: Study) -> Figure:
+    names = _pair(study)
+    first, second = map(study.confusion, names)
+    title = f"{study.marked(names[1])} − {study.marked(names[0])}\n{study.corpus.title}"
+    return figures.confusion_difference(first, second, study.corpus.classes, title)
+
+
+def published_range(study: Study) -> Table:
+    """The verdicts that the published means and SDs of self and cross allow, by the study's margin."""
+    if study.margin is None:
+        raise MmerError("a verdict needs a margin: declare it in the study before the runs")
+    published = published_results().set_index("variant")[["accuracy", "accuracy_std"]]
+    first, second = (tuple(published.loc[name]) for name in ("self_tva", "cross_tva"))
+    frame = _per_cent(stats.from_summaries(first, second, folds=5, rope=study.margin), ("se", "low", "high"))
+    return Table(frame, "Published cross_tva - self_tva on IEMOCAP, in points: one row for each possible correlation.")
 
 
 def best_variants(study: Study) -> str:
@@ -65,157 +137,31 @@ def across_calibration(study: Study) -> Table:
     """What a comparison over several corpora may promise; it needs no runs."""
     frame = stats.across_calibration(studies=1000).query("unequal == 1 and r == 0.2").drop(columns=["unequal", "r"])
     frame = frame[frame["method"].isin([FIXED, RANDOM, PREDICTION])]
-    for column in ("false positives", "coverage", "false equivalence"):
-        frame[column] *= 100
-    caption = (
-        "Simulated sets of corpora: errors and coverage (%) of statements on several corpora, folds correlated by 0.2."
-    )
-    return Table(frame.astype({"corpora": str, "heterogeneity": str}), caption)
+    frame = _per_cent(frame, ("false positives", "coverage", "false equivalence"))
+    caption = "Simulated sets of corpora: errors and coverage (%) of statements on several corpora, folds correlated by"
+    return Table(frame.astype({"corpora": str, "heterogeneity": str}), f"{caption} 0.2.")
 
 
-def in_other_words(study: Study) -> str:
-    """The main comparison by the Bayesian t, over utterances, by ensembles; and what it hinges on.
-
-    Without a verdict over folds, as on an official split, what utterances and ensembles say is left.
-    """
-    names = two(study)
-    if len(names) < 2:
-        raise MmerError("two trained variants are needed")
-    try:
-        main = study.main_comparison()
-        lines = [
-            f"{main.label}: " + ", ".join(f"P({name}) = {100 * p:.1f}%" for name, p in stats.bayesian(main).items())
-        ]
-        hinges = "would" if stats.hinges_on_overlap(main) else "would not"
-        lines.append(f"Without the correction for overlapping train parts the verdict {hinges} be another one.")
-    except MmerError as error:
-        lines = [f"{study.marked(names[1])} − {study.marked(names[0])}. No verdict over folds: {error}."]
-    first, second = map(study.predictions, names)
-    for test in (stats.clustered(first, second), stats.ensembles(first, second)):
-        p = "p < 0.001" if test.p is not None and test.p < 0.001 else f"p = {test.p:.3f}"
-        lines.append(f"{test.method}: {100 * test.estimate:+.1f} points, {p}. {test.limit}")
-    return "\n".join(lines)
-
-
-def effect_sizes(study: Study) -> Table:
-    main = study.main_comparison()
-    frame = stats.effect_sizes(main)
-    chance = frame["size"].str.startswith("P(")
-    frame.loc[chance, "value"] *= 100  # as all the rest
-    frame.loc[chance, "size"] += " (%)"
-    frame["meaning"] = frame["meaning"].str.replace("0.5 is a coin", "50 is a coin")
-    return Table(frame, f"Sizes of {main.label}. {study.corpus.title}.")
-
-
-def improvement(study: Study) -> Table:
-    """Probability, in per cent, that the second variant beats the first."""
-    main = study.main_comparison()
-    frame = stats.improvement(main)
-    frame[["probability", "low", "high"]] *= 100
-    return Table(frame, f"Chance (%) that the second beats the first, run by run: {main.label}. {study.corpus.title}.")
-
-
-def variance(study: Study) -> Figure:
-    main = study.main_comparison()
-    return figures.variance(stats.difference_components(main), f"{main.label}, {study.corpus.title}")
-
-
-def score_components(study: Study) -> Table:
-    main = study.main_comparison()
-    frame = stats.score_components(study.results(), [main.first, main.second], main.metric)
-    return Table(frame, f"Variance of single scores, squared points: {main.label}. {study.corpus.title}.")
-
-
-def seeds_and_sampling(study: Study) -> str:
-    """What test sampling alone adds to the variance of folds, and whether runs with the same seed are alike."""
-    main = study.main_comparison()
-    first, second = study.predictions(main.first), study.predictions(main.second)
-    alone = f"Test sampling alone: {stats.sampling_variance(first, second):.2f} squared points (accuracy)."
-    return f"{alone}\nCorrelation of runs with the same seed: {stats.seed_correlation(main):+.2f}."
-
-
-def calibration(study: Study) -> Figure:
-    main = study.main_comparison()
-    if variance_levels(main)["upper 80% limit"] == (0.0, 0.0):
-        raise MmerError("all runs differ by the same amount: there is no scatter to simulate")
-    title = f"simulated studies like {main.label}, {study.corpus.title}"
-    return figures.calibration(stats.calibration_table(main), title)
-
-
-def same_against_same(study: Study) -> str:
-    main = study.main_comparison()
-    return stats.same_against_same(study.results(), main.first, main.metric, main.rope).sentence()
-
-
-def twins(study: Study) -> Table:
-    frame = stats.twins()
-    frame["different"] *= 100
-    return Table(frame, "Learners that are equal by construction: on how many simulated corpora (%) a method differs.")
-
-
-def plan(study: Study) -> Table:
-    main, results = study.main_comparison(), study.results()
-    hours = results.loc[results["variant"].isin([main.first, main.second]), "seconds"].sum() / 3600
-    sampled = stats.sampling_variance(study.predictions(main.first), study.predictions(main.second))
-    frame = stats.plan(main, hours, sampled)
-    frame.iloc[:, 4:6] *= 100
-    names = {name: f"{name} (%)" for name in frame.columns[4:6]}
-    return Table(frame.rename(columns=names), f"What more runs would buy for {main.label}. {study.corpus.title}.")
-
-
-def advice(study: Study) -> str:
-    return stats.advice(study.main_comparison())
-
-
-def recalls(study: Study) -> Table:
-    """Recall of each class, in per cent, of both sides of the main comparison, or of what is trained."""
-    names = two(study)
-    parts = [stats.recall_interval(study.recalls(), name).assign(variant=study.marked(name)) for name in names]
-    frame = pd.concat(parts, ignore_index=True)
-    frame[["recall", "low", "high"]] *= 100
-    frame.insert(0, "variant", frame.pop("variant"))
-    return Table(frame, f"Recall (%) with 95% intervals; n counts utterances. {study.corpus.title}.")
-
-
-def class_differences(study: Study) -> Figure:
-    main = study.main_comparison()
-    table = stats.per_class(study.recalls(), main.first, main.second, main.rope)
-    if table["difference"].isna().all():
-        raise MmerError("every class is missing in the test part of some fold")
-    return figures.class_differences(table, f"{main.label}\n{study.corpus.title}", main.rope)
-
-
-def confusion_difference(study: Study) -> Figure:
-    names = two(study)
-    if len(names) < 2:
-        raise MmerError("two trained variants are needed")
-    first, second = (study.confusion(name) for name in names)
-    title = f"{study.marked(names[1])} − {study.marked(names[0])}\n{study.corpus.title}"
-    return figures.confusion_difference(first, second, study.corpus.classes, title)
-
-
-def published_range(study: Study) -> Table:
-    """The verdicts that the published means and SDs of self and cross allow, by the study's margin."""
-    if study.margin is None:
-        raise MmerError("a verdict needs a margin: declare it in the study before the runs")
-    published = published_results().set_index("variant")[["accuracy", "accuracy_std"]]
-    first, second = (tuple(published.loc[name]) for name in ("self_tva", "cross_tva"))
-    frame = stats.from_summaries(first, second, folds=5, rope=study.margin)
-    frame[["se", "low", "high"]] *= 100
-    return Table(frame, "Published cross_tva - self_tva on IEMOCAP, in points: one row for each possible correlation.")
+def _sampling(study: Study, main: stats.Comparison) -> float:
+    return stats.sampling_variance(study.predictions(main.first), study.predictions(main.second))
 
 
 def _all_pairs(study: Study) -> list[stats.Comparison]:
-    names = list(dict.fromkeys(study.results()["variant"]))
-    comparisons = _compared(study, tuple(names), study.results().to_csv())
-    if not comparisons:
-        raise MmerError("no two variants have the same three folds or more")
-    return comparisons
+    names = tuple(dict.fromkeys(study.results()["variant"]))
+    if comparisons := _compared(study, names, study.results().to_csv()):
+        return comparisons
+    raise MmerError("no two variants have the same three folds or more")
+
+
+@lru_cache(maxsize=1)
+def _main(study: Study, results: str) -> stats.Comparison:
+    """Of many items of a bundle; the results tell whether it is still the same."""
+    return study.main_comparison()
 
 
 @lru_cache(maxsize=1)
 def _compared(study: Study, names: tuple[str, ...], results: str) -> list[stats.Comparison]:
-    """All pairs; three items of a bundle want them, and the results tell whether they are still the same."""
+    """All pairs; three items of a bundle want them."""
     return study.comparisons(itertools.combinations(names, 2))
 
 
@@ -232,16 +178,56 @@ def two(study: Study) -> list[str]:
         return pairs[-1] if pairs else trained[:2]
 
 
-MAIN = (  # those of the main comparison
-    *("chances", "in_other_words", "effect_sizes", "improvement", "variance", "score_components"),
-    *("seeds_and_sampling", "calibration", "same_against_same", "plan", "advice", "recalls"),
-    *("class_differences", "confusion_difference"),
-)
+def _pair(study: Study) -> list[str]:
+    if len(names := two(study)) < 2:
+        raise MmerError("two trained variants are needed")
+    return names
+
+
+def _judged(make: Callable[[Study, stats.Comparison], Item]) -> Callable[[Study], Item]:
+    return lambda study: make(study, _main(study, study.results().to_csv()))
+
+
+OF_MAIN: dict[str, Callable[[Study, stats.Comparison], Item]] = {
+    "chances": lambda study, main: _table(  # if the truth were 0 or the margin
+        _per_cent(stats.chances_now(main), stats.VERDICTS), "Chances of each verdict (%) on", study, main
+    ),
+    "effect_sizes": effect_sizes,
+    "improvement": lambda study, main: _table(
+        _per_cent(stats.improvement(main), ("probability", "low", "high")),
+        *("Chance (%) that the second beats the first, run by run:", study, main),
+    ),
+    "variance": lambda study, main: figures.variance(
+        stats.difference_components(main), f"{main.label}, {study.corpus.title}"
+    ),
+    "score_components": lambda study, main: _table(
+        stats.score_components(study.results(), [main.first, main.second], main.metric),
+        *("Variance of single scores, squared points:", study, main),
+    ),
+    "seeds_and_sampling": seeds_and_sampling,
+    "calibration": calibration,
+    "same_against_same": lambda study, main: stats.same_against_same(
+        study.results(), main.first, main.metric, main.rope
+    ).sentence(),
+    "plan": plan,
+    "advice": lambda study, main: stats.advice(main),
+    "class_differences": class_differences,
+}
+OF_BOTH = {made.__name__: made for made in (in_other_words, recalls, confusion_difference)}  # these need no verdict
+MAIN = (*OF_MAIN, *OF_BOTH)  # those of the main comparison
 ANALYSES: dict[str, Callable[[Study], Item]] = {
-    made.__name__: made
-    for made in (
-        *(chances, controls, in_other_words, effect_sizes, improvement, variance, score_components),
-        *(seeds_and_sampling, calibration, same_against_same, twins, plan, advice, recalls, class_differences),
-        *(confusion_difference, published_range, pair_matrix, all_pairs, best_variants, across_calibration),
-    )
+    "controls": controls,
+    **{name: _judged(make) for name, make in OF_MAIN.items()},
+    **OF_BOTH,
+    "twins": lambda study: Table(
+        _per_cent(stats.twins(), ["different"]),
+        "Learners that are equal by construction: on how many simulated corpora (%) a method differs.",
+    ),
+    "published_range": published_range,
+    "pair_matrix": lambda study: figures.pair_matrix(_all_pairs(study), study.corpus.title, list(study.variants)),
+    "all_pairs": lambda study: Table(
+        stats.all_pairs(_all_pairs(study)), f"All pairs, second minus first, in points. {study.corpus.title}."
+    ),
+    "best_variants": best_variants,
+    "across_calibration": across_calibration,
 }

@@ -186,7 +186,8 @@ def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[
 
     Those of one column come first: TeX fills pages better with floats of one width.
     """
-    narrow, wide = [], []
+    narrow: list[str] = []
+    wide: list[str] = []
     for name, (caption, inches) in figures.items():
         width = inches * 72.27
         kind, most, floats = ("figure*", PAGE, wide) if width > COLUMN + 2 else ("figure", COLUMN, narrow)

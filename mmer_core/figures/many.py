@@ -103,7 +103,8 @@ def _pair(ax: Axes, row: dict, names: Sequence[str], size: float) -> None:
     ]
     for x, y, text, tint in cells:
         _cell(ax, x, y, facecolor=tint, edgecolor=GREY)
-        ax.text(x, y, text, ha="center", va="center", fontsize=size, weight="bold" if sure else "normal")
+        look = dict(ha="center", va="center", fontsize=size, weight="bold" if sure else "normal")
+        ax.text(x, y, text, in_layout=False, **look)
 
 
 def _cell(ax: Axes, x: float, y: float, **look: Any) -> None:

@@ -86,7 +86,12 @@ def heatmap(ax: Axes | None, table: np.ndarray, classes: Sequence[str], title: s
     """A table of classes by classes as colours with numbers in them."""
     n, width = len(classes), COLUMN if len(classes) <= 8 else PAGE
     ax, size = place(ax, width, 0.24 * n), cell_size(width, n, 2.4)
-    look |= dict(annot=size > 4, annot_kws={"size": size}, linewidths=0.5, cbar_kws={"label": unit})
+    look |= dict(
+        annot=size > 4,
+        annot_kws={"size": size, "in_layout": False},
+        linewidths=0.5,
+        cbar_kws={"label": unit, "use_gridspec": False},
+    )
     sns.heatmap(table, ax=ax, xticklabels=False, yticklabels=False, **look)
     ax.set(xticks=np.arange(n) + 0.5, yticks=np.arange(n) + 0.5, xticklabels=classes, yticklabels=classes)
     ax.set(xlabel="predicted", ylabel="true", title=title)
@@ -109,7 +114,7 @@ def attention_map(attention: AttentionMap, head: int | None, title: str, top: fl
     look = dict(aspect="auto", cmap="viridis", vmin=0, vmax=top, interpolation="nearest")
     image = above.imshow(len(mean) * weights, **look)
     more = "max" if len(mean) * weights.max() > top else "neither"
-    fig.colorbar(image, ax=(above, low), label="weight (1: uniform)", fraction=0.05, extend=more)
+    fig.colorbar(image, ax=(above, low), label="weight (1: uniform)", use_gridspec=False, fraction=0.05, extend=more)
     low.bar(range(len(mean)), len(mean) * mean, color=SERIES[0], width=0.9)
     low.axhline(1, color="black", linestyle=":", linewidth=0.8)
     low.set(xlabel=f"key: {keys.title}", ylabel="column\nmean", ylim=(0, max(2, 1.05 * len(mean) * mean.max())))

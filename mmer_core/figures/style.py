@@ -34,7 +34,7 @@ STYLE: dict[Any, Any] = {
     **{"font.family": FAMILIES, "font.serif": TIMES, "axes.prop_cycle": cycler(color=SERIES)},
     **{"figure.dpi": 116, "savefig.dpi": 600, "lines.linewidth": 1, "hatch.linewidth": 0.4, "axes.titlepad": 8},
     "text.parse_math": False,  # a "$" in a transcript is a dollar
-    **{"figure.constrained_layout.use": True, "text.hinting": "no_hinting"},  # a text is as wide at any resolution
+    "text.hinting": "no_hinting",  # a text is as wide at any resolution
     **{"pdf.fonttype": 42, "ps.fonttype": 42},  # fonts are embedded as TrueType, as publishers ask
     **{"svg.fonttype": "none", "svg.hashsalt": "mmer"},
 }

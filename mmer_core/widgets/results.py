@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from mmer_core import bundle
 from mmer_core.corpus import MODALITIES
 from mmer_core.errors import MmerError
-from mmer_core.figures.style import COLOURS
+from mmer_core.figures.parts import COLOURS
 from mmer_core.metrics import METRICS, PUBLISHED_NAMES, SOURCE, published_results
 from mmer_core.stats import Comparison
 from mmer_core.study import Study
