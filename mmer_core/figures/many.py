@@ -103,7 +103,7 @@ def _pair(ax: Axes, row: dict, names: Sequence[str], size: float) -> None:
     ]
     for x, y, text, tint in cells:
         _cell(ax, x, y, facecolor=tint, edgecolor=GREY)
-        look = dict(ha="center", va="center", fontsize=size, weight="bold" if sure else "normal")
+        look: dict[str, Any] = dict(ha="center", va="center", fontsize=size, weight="bold" if sure else "normal")
         ax.text(x, y, text, in_layout=False, **look)
 
 
