@@ -31,11 +31,8 @@ def _table(frame: pd.DataFrame, what: str, study: Study, main: stats.Comparison)
 
 def controls(study: Study) -> Table:
     """Learned attention against attention frozen to equal weights."""
-    pairs = [
-        (f"uniform_{variant.modalities}", name)
-        for name, variant in study.variants.items()
-        if name in (f"self_{variant.modalities}", f"cross_{variant.modalities}")
-    ]
+    plain = {f"{kind}_{v.modalities}": v for v in study.variants.values() for kind in ("self", "cross")}
+    pairs = [(f"uniform_{plain[name].modalities}", name) for name in study.variants if name in plain]
     if comparisons := study.comparisons(pairs):
         caption = f"Learned against uniform attention, in points. {study.corpus.title}."
         return Table(stats.verdict_table(comparisons), caption)

@@ -73,8 +73,7 @@ def subjects(study: Study) -> dict[str, list[str]]:
         about[name] = list(dict.fromkeys([*mine, *itertools.chain(*verdicts)]))
     about["learning_curves"] = _best(list(trained))
     for name, make in everything(study).items():
-        given = make.args[1:] if isinstance(make, partial) else ()  # of one variant, or of a pair of them
-        about.setdefault(name, [v for v in (given[0] if given and isinstance(given[0], tuple) else given) if v])
+        about.setdefault(name, [v for v in make.args[1:] if v] if isinstance(make, partial) else [])  # of one or two
     return about
 
 
@@ -111,7 +110,7 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
     most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks), default="")
     items["attention_example"] = items.get(f"attention_{most_blocks}") or partial(_attention, study, most_blocks)
     for pair in study.declaration.pairs:
-        items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
+        items["paired_{}_{}".format(*pair)] = partial(_paired, study, *pair)
     items |= {name: partial(make, study) for name, make in ANALYSES.items()}
     return items
 
@@ -148,15 +147,15 @@ def _report(study: Study) -> str:
     return "\n".join([judged, *(f"No verdict on {what}: {why}." for what, why in still_open.items())])
 
 
-def _paired(study: Study, pair: tuple[str, str]) -> Figure:
-    return figures.paired(study.comparison(*pair), study.corpus.title)
+def _paired(study: Study, first: str, second: str) -> Figure:
+    return figures.paired(study.comparison(first, second), study.corpus.title)
 
 
 def _trained(study: Study, variant: str) -> pd.DataFrame:
     """All results; MmerError unless the variant is among them."""
     results = study.results()
     if variant not in set(results["variant"]):
-        raise MmerError(f"{variant or 'nothing'} has {'not ' if variant else ''}been trained")
+        raise MmerError(f"{variant} has not been trained" if variant else "nothing has been trained")
     return results
 
 

@@ -77,7 +77,7 @@ def _made(study: Study) -> tuple[dict[str, Item], dict[str, str]]:
 def _writable(folder: str | Path | None) -> Iterator[Path]:
     """The folder, made if need be; MmerError if something cannot be written there."""
     try:
-        yield figures.output_folder(Path(folder).expanduser() if folder else None)
+        yield figures.output_folder(folder)
     except OSError as error:
         where = error.filename or folder or "figures"
         raise MmerError(f"{where}: expected a place for the files of a paper, found: {error.strerror}") from None
@@ -96,17 +96,13 @@ def _write(study: Study, items: dict[str, Item], left_out: dict[str, str], folde
     files = {name: _save(item, name, folder) for name, item in items.items()}
     for name, text in words.items():
         files[name].append(_text(folder / f"{name}.tex", article.in_tex(text) + "\n"))
-    drawn = {
-        name: (registry.caption(study, name), float(item.get_size_inches()[0]))
-        for name, item in items.items()
-        if isinstance(item, Figure)
-    }
+    pictures = {name: float(item.get_figwidth()) for name, item in items.items() if isinstance(item, Figure)}
+    drawn = {name: (registry.caption(study, name), inches) for name, inches in pictures.items()}
     printed = [name for name, item in items.items() if isinstance(item, Table)]
     printed.sort(key=lambda name: "{table*}" in (folder / f"{name}.tex").read_text(encoding="utf-8"))
-    files["article"] = [
-        _text(folder / "article.tex", article.article(study.corpus.title, drawn, printed, words.values())),
-        _text(folder / "references.bib", article.bibliography(words.values())),
-    ]
+    whole = article.article(study.corpus.title, drawn, printed, words.values())
+    cited = article.bibliography(words.values())
+    files["article"] = [_text(folder / "article.tex", whole), _text(folder / "references.bib", cited)]
     told = manifest.written(study, items, files, left_out)
     said = _text(folder / manifest.FILE, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     made = [*(file for some in files.values() for file in some), said]

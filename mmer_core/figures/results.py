@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mmer_core.corpus import Corpus
 from mmer_core.explain import AttentionMap
-from mmer_core.figures.parts import COLOURS, MARKS, SERIES, cell_size, kinds, legend_below, rows
+from mmer_core.figures.parts import COLOURS, MARKS, SERIES, cell_size, kinds, legend_below, rows, squares
 from mmer_core.figures.style import COLUMN, PAGE, place, styled, subplots
 from mmer_core.metrics import published_results
 
@@ -61,10 +61,9 @@ def scores(results: pd.DataFrame, corpus: Corpus, marked: Mapping[str, str] | No
         ax.set_xlabel(f"{metric.replace('_', ' ')} (%)")
         rows(ax, [(marked or {}).get(name, name) for name in variants])
         ax.grid(axis="y", linewidth=0.3)
-    axes[0].plot([], [], "o", color="black", markersize=2.5, label="a run")
-    axes[0].plot([], [], "o", color="black", markersize=6, label="mean of runs")
-    axes[0].plot([], [], "d", color="black", markerfacecolor="none", markersize=5, label="published, on IEMOCAP")
-    axes[0].plot([], [], ":", color="black", label="always the largest class")
+    marks = (("o", 2.5, "full", "a run"), ("o", 6, "full", "mean of runs"), ("d", 5, "none", "published, on IEMOCAP"))
+    for mark, size, fill, label in (*marks, (":", None, "full", "always the largest class")):
+        axes[0].plot([], [], mark, color="black", markersize=size, fillstyle=fill, label=label)
     legend_below(axes[0])
     fig.suptitle(corpus.title)
     return fig
@@ -87,15 +86,11 @@ def heatmap(ax: Axes | None, table: np.ndarray, classes: Sequence[str], title: s
     n, width = len(classes), COLUMN if len(classes) <= 8 else PAGE
     ax, size = place(ax, width, 0.24 * n), cell_size(width, n, 2.4)
     look |= dict(
-        annot=size > 4,
-        annot_kws={"size": size, "in_layout": False},
-        linewidths=0.5,
-        cbar_kws={"label": unit, "use_gridspec": False},
+        annot=size > 4, annot_kws={"size": size, "in_layout": False}, cbar_kws=dict(label=unit, use_gridspec=False)
     )
-    sns.heatmap(table, ax=ax, xticklabels=False, yticklabels=False, **look)
-    ax.set(xticks=np.arange(n) + 0.5, yticks=np.arange(n) + 0.5, xticklabels=classes, yticklabels=classes)
+    sns.heatmap(table, ax=ax, xticklabels=False, yticklabels=False, linewidths=0.5, **look)
+    squares(ax, classes, 0.5)
     ax.set(xlabel="predicted", ylabel="true", title=title)
-    ax.tick_params(axis="x", rotation=90)
     return ax
 
 
