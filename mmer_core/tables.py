@@ -98,7 +98,23 @@ def results_printed(table: pd.DataFrame, metrics: Collection[str]) -> pd.DataFra
     return printed.assign(**{"against self": table["against self"]}) if table["against self"].any() else printed
 
 
-def not_shown_worse(results: pd.DataFrame, metrics: Collection[str], margin: float | None) -> Cells:
+def judged(results: pd.DataFrame, margin: float | None) -> Callable[[str, str, str], Comparison]:
+    """Comparisons of two variants by a metric; each is made once, as tables of one study share many."""
+
+    @cache
+    def compared(first: str, second: str, metric: str) -> Comparison:
+        both = results[results["variant"].isin([first, second])]
+        return stats.compare(both, first, second, metric, rope=margin)  # type: ignore[arg-type]  # asked with a margin
+
+    return compared
+
+
+def not_shown_worse(
+    results: pd.DataFrame,
+    metrics: Collection[str],
+    margin: float | None,
+    judge: Callable[[str, str, str], Comparison] | None = None,
+) -> Cells:
     """Of each score, the variants (by row) that none is shown better than, if any is shown worse: Holm's 5%, all pairs.
 
     Nothing without a margin, or where variants cannot be compared over the same three folds or more.
@@ -107,12 +123,10 @@ def not_shown_worse(results: pd.DataFrame, metrics: Collection[str], margin: flo
     cells: list[tuple[int, str]] = []
     if margin is None or len(names) < 2:
         return cells
+    judge = judge or judged(results, margin)
     for metric in metrics:
         with contextlib.suppress(MmerError):
-            compared = [
-                stats.compare(results[results["variant"].isin(pair)], *pair, metric, rope=margin)
-                for pair in itertools.combinations(names, 2)
-            ]
+            compared = [judge(*pair, metric) for pair in itertools.combinations(names, 2)]
             found = stats.not_shown_worse(compared)
             cells += [(names.index(name), metric) for name in found.variants if found.worse]
     return cells
