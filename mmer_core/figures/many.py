@@ -70,7 +70,8 @@ def pair_matrix(
     for row in table.to_dict("records"):
         _pair(ax, row, names, size)
     squares(ax, names)
-    caption = f"""below the diagonal: row − column in points of {metric}, ± half the 95% interval
+    gap = " " if n > 8 else "\n"
+    caption = f"""below: row − column in points of {metric},{gap}± half the 95% interval
 above: the verdict for a margin of {100 * rope:g} points
 in brackets: exploratory; bold, *: Holm's p < 5%"""
     ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), title=title, xlabel=caption)
