@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import textwrap
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -98,7 +98,23 @@ def results_printed(table: pd.DataFrame, metrics: Collection[str]) -> pd.DataFra
     return printed.assign(**{"against self": table["against self"]}) if table["against self"].any() else printed
 
 
-def not_shown_worse(results: pd.DataFrame, metrics: Collection[str], margin: float | None) -> Cells:
+def judged(results: pd.DataFrame, margin: float | None) -> Callable[[str, str, str], Comparison]:
+    """Comparisons of two variants by a metric; each is made once, as tables of one study share many."""
+
+    @cache
+    def compared(first: str, second: str, metric: str) -> Comparison:
+        both = results[results["variant"].isin([first, second])]
+        return stats.compare(both, first, second, metric, rope=margin)  # type: ignore[arg-type]  # asked with a margin
+
+    return compared
+
+
+def not_shown_worse(
+    results: pd.DataFrame,
+    metrics: Collection[str],
+    margin: float | None,
+    judge: Callable[[str, str, str], Comparison] | None = None,
+) -> Cells:
     """Of each score, the variants (by row) that none is shown better than, if any is shown worse: Holm's 5%, all pairs.
 
     Nothing without a margin, or where variants cannot be compared over the same three folds or more.
@@ -107,12 +123,10 @@ def not_shown_worse(results: pd.DataFrame, metrics: Collection[str], margin: flo
     cells: list[tuple[int, str]] = []
     if margin is None or len(names) < 2:
         return cells
+    judge = judge or judged(results, margin)
     for metric in metrics:
         with contextlib.suppress(MmerError):
-            compared = [
-                stats.compare(results[results["variant"].isin(pair)], *pair, metric, rope=margin)
-                for pair in itertools.combinations(names, 2)
-            ]
+            compared = [judge(*pair, metric) for pair in itertools.combinations(names, 2)]
             found = stats.not_shown_worse(compared)
             cells += [(names.index(name), metric) for name in found.variants if found.worse]
     return cells
@@ -180,21 +194,20 @@ def save_table(
 
 def as_markdown(table: pd.DataFrame, caption: str, bold: Cells = ()) -> str:
     """A table of texts as Markdown, numbers to the right."""
-    rows = [[f"**{c}**" if b else c for c, b in row] for row in _marked(table.map(markdown), table, bold)]
     rules = ["---:" if numeric else "---" for numeric in _numeric(table)]
-    lines = [[markdown(c) for c in table.columns], rules, *rows]
+    lines = [list(map(markdown, table.columns)), rules, *_rows(table, markdown, bold, "**{}**")]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{markdown(readable(caption))}\n"
 
 
 def as_html(table: pd.DataFrame, caption: str, bold: Cells = ()) -> str:
     """A table of texts as HTML: numbers to the right and on one line, words to the left and wrapped where need be."""
-    sides = ["text-align: right; white-space: nowrap" if n else "text-align: left" for n in _numeric(table)]
-    heads = [f'<th style="{side.partition(";")[0]}">{html(c)}</th>' for c, side in zip(table, sides, strict=True)]
+    sides = ["right; white-space: nowrap" if numeric else "left" for numeric in _numeric(table)]
+    heads = [f'<th style="text-align: {s.partition(";")[0]}">{html(c)}</th>' for c, s in zip(table, sides, strict=True)]
     rows = [
-        "".join(f'<td style="{s}">{f"<b>{c}</b>" if b else c}</td>' for (c, b), s in zip(row, sides, strict=True))
-        for row in _marked(table.map(html), table, bold)
+        [f'<td style="text-align: {s}">{c}</td>' for c, s in zip(row, sides, strict=True)]
+        for row in _rows(table, html, bold, "<b>{}</b>")
     ]
-    body = "".join(f"<tr>{cells}</tr>\n" for cells in ["".join(heads), *rows])
+    body = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in [heads, *rows])
     return f'<table style="margin-left: 0">\n{body}</table>\n<p style="max-width: 60em">{html(readable(caption))}</p>\n'
 
 
@@ -203,38 +216,37 @@ def as_tex(table: pd.DataFrame, caption: str, name: str, bold: Cells = ()) -> st
 
     Words are wrapped where two columns are not enough; a long table is cut into floats of `ROWS` rows.
     """
-    numeric = _numeric(table)
+    numeric, rows = _numeric(table), _rows(table, tex, bold, r"\textbf{{{}}}")
     heads = [textwrap.wrap(c, HEAD, break_long_words=False) or [""] for c in table.columns]
     widths = [max(map(_width, (*head, *table.iloc[:, i]))) * 1.02 + 1 for i, head in enumerate(heads)]
-    words = [w for w, n in zip(widths, numeric, strict=True) if not n]
-    room = PAGE - sum(widths) - GAP * (len(widths) - 1) + sum(words)
-    limit = next((w for w in range(400, 40, -5) if sum(min(w, x) for x in words) <= room), 40)
-    wide = sum(widths) + GAP * (len(widths) - 1) > COLUMN
-    cells = [[rf"\textbf{{{c}}}" if b else c for c, b in row] for row in _marked(table.map(tex), table, bold)]
-    for i, (width, n) in enumerate(zip(widths, numeric, strict=True)):
-        for row in cells if width > limit and not n else ():
-            row[i] = rf"\parbox[t]{{{limit}pt}}{{\raggedright {row[i]}\strut}}"
+    words = [i for i, n in enumerate(numeric) if not n]
+    total = sum(widths) + GAP * (len(widths) - 1)
+    room = PAGE - total + sum(widths[i] for i in words)
+    limit = next((w for w in range(400, 40, -5) if sum(min(w, widths[i]) for i in words) <= room), 40)
+    for row, i in itertools.product(rows, (i for i in words if widths[i] > limit)):
+        row[i] = rf"\parbox[t]{{{limit}pt}}{{\raggedright {row[i]}\strut}}"
+    sides = ["r" if n else "l" for n in numeric]
     broken = [r" \\ ".join(map(tex, head)) for head in heads]
-    top = [rf"\shortstack[{'r' if n else 'l'}]{{{head}}}" for head, n in zip(broken, numeric, strict=True)]
-    parts = [cells[i : i + ROWS] for i in range(0, len(cells), ROWS)]
-    lines = []
-    for k, part in enumerate(parts):
-        more = f" Part {k + 1} of {len(parts)}." if len(parts) > 1 else ""
-        label = re.sub(r"[^\w-]", "-", name, flags=re.ASCII) + (f"-{k + 1}" if k else "")
-        lines += [
-            rf"\begin{{table{'*' * wide}}}[t]",
-            rf"\centering\footnotesize\setlength{{\tabcolsep}}{{{GAP / 2:g}pt}}",
-            rf"\caption{{{tex(readable(caption) + more)}}}\label{{tab:{label}}}",
-            rf"\begin{{tabular}}{{@{{}}{''.join('r' if n else 'l' for n in numeric)}@{{}}}}",
-            r"\toprule",
-            " & ".join(top) + r" \\",
-            r"\midrule",
-            *(" & ".join(row) + r" \\" for row in part),
-            r"\bottomrule",
-            r"\end{tabular}",
-            rf"\end{{table{'*' * wide}}}",
-        ]
-    return "\n".join(lines) + "\n"
+    top = [rf"\shortstack[{side}]{{{head}}}" for side, head in zip(sides, broken, strict=True)]
+    parts = [rows[i : i + ROWS] for i in range(0, len(rows), ROWS)]
+    label, env = re.sub(r"[^\w-]", "-", name, flags=re.ASCII), "table*" if total > COLUMN else "table"
+    floats = []
+    for k, part in enumerate(parts, 1):
+        lines = "\n".join(" & ".join(row) + r" \\" for row in part)
+        more = f" Part {k} of {len(parts)}." if len(parts) > 1 else ""
+        floats.append(rf"""\begin{{{env}}}[t]
+\centering\footnotesize\setlength{{\tabcolsep}}{{{GAP / 2:g}pt}}
+\caption{{{tex(readable(caption) + more)}}}\label{{tab:{label}{f"-{k}" if k > 1 else ""}}}
+\begin{{tabular}}{{@{{}}{"".join(sides)}@{{}}}}
+\toprule
+{" & ".join(top)} \\
+\midrule
+{lines}
+\bottomrule
+\end{{tabular}}
+\end{{{env}}}
+""")
+    return "".join(floats)
 
 
 def _numeric(table: pd.DataFrame) -> list[bool]:
@@ -242,12 +254,12 @@ def _numeric(table: pd.DataFrame) -> list[bool]:
     return [all(map(NUMBER.fullmatch, table.iloc[:, i])) for i in range(table.shape[1])]
 
 
-def _marked(texts: pd.DataFrame, table: pd.DataFrame, bold: Cells) -> list[list[tuple[str, bool]]]:
-    """Rows of (text, whether it is bold)."""
+def _rows(table: pd.DataFrame, typeset: Callable[[object], str], bold: Cells, strong: str) -> list[list[str]]:
+    """The cells as TeX, Markdown or HTML; those in `bold` look like `strong`."""
     places = {(row, readable(column)) for row, column in bold}
     return [
-        [(text, (i, column) in places) for text, column in zip(row, table.columns, strict=True)]
-        for i, row in enumerate(texts.to_numpy().tolist())
+        [strong.format(typeset(c)) if (i, n) in places else typeset(c) for n, c in zip(table, row, strict=True)]
+        for i, row in enumerate(table.to_numpy().tolist())
     ]
 
 

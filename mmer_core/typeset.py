@@ -23,16 +23,7 @@ TEX = {
     **{c: f"${c}$" for c in "<>|"},
     **{"–": r"\textendash{}", "—": r"\textemdash{}", "…": r"\ldots{}", "’": "'", "‘": "{`}"},
     **{'"': r"\textquotedblright{}", "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}"},
-    **{
-        "ß": r"\ss{}",
-        "æ": r"\ae{}",
-        "Æ": r"\AE{}",
-        "ø": r"\o{}",
-        "Ø": r"\O{}",
-        "œ": r"\oe{}",
-        "ł": r"\l{}",
-        "Ł": r"\L{}",
-    },
+    **dict(zip("ßæÆøØœłŁ", (rf"\{name}{{}}" for name in ["ss", "ae", "AE", "o", "O", "oe", "l", "L"]), strict=True)),
     **MATHS,
 }
 ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0307": ".", "\u0308": '"'}
@@ -42,10 +33,14 @@ MARKDOWN = {c: f"\\{c}" for c in r"\|*_`<>[]#$~&"}
 
 def readable(text: object) -> str:
     """Names of variants and metrics as people read them ("Self T+V (no SP)", "balanced accuracy"), and a real minus."""
-    text = VARIANT.sub(_variant, str(text))
-    text = re.sub("|".join(METRICS), lambda found: found[0].replace("_", " "), text)
+    text = re.sub("|".join(METRICS), lambda found: found[0].replace("_", " "), variants_named(str(text)))
     text = re.sub(r" - (?=(?:Self|Cross|Both|Uniform) )", " − ", text)
     return re.sub(r"(?<![\w.,-])-(?=[\d.])", "−", text)
+
+
+def variants_named(text: str) -> str:
+    """Only the names of variants are made readable; all else may be of a corpus."""
+    return VARIANT.sub(_variant, text)
 
 
 def _variant(found: re.Match) -> str:

@@ -24,6 +24,7 @@ from mmer_core.paths import root
 from mmer_core.study import Study, duration, open_study
 from mmer_core.tables import REMINDER
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 EVERY = 15  # seconds between two lines about the same cell
 INDEX = """# Is cross-attention preferable to self-attention for multi-modal emotion recognition?
 
@@ -160,9 +161,7 @@ def _only_stills(notebook: NotebookNode) -> None:
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if "outputs" in cell:
-            cell.outputs = [
-                o for o in cell.outputs if "application/vnd.jupyter.widget-view+json" not in o.get("data", ())
-            ]
+            cell.outputs = [output for output in cell.outputs if VIEW not in output.get("data", ())]
 
 
 def _headings(notebook: NotebookNode) -> list[str]:
@@ -196,9 +195,7 @@ def serve(app: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mmer_core.workbook", description=__doc__)
-    what = (
-        "execute notebooks into data/executed; write executed ones as pages into data/html; serve panels of notebooks"
-    )
+    what = "run: notebooks into data/executed; html: executed ones as pages into data/html; app: serve their panels"
     parser.add_argument("command", choices=("run", "html", "app"), help=what)
     parser.add_argument("files", nargs="*", metavar="FILE", type=Path, help="notebooks; all by default")
     options, data = parser.parse_args(arguments), root() / "data"

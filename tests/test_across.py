@@ -221,7 +221,7 @@ def test_the_forest_shows_every_row(three):
     ]
     shaded = [patch.get_x() + np.array([0, patch.get_width()]) for patch in ax.patches]
     assert any(np.allclose(x, [-2, 2]) for x in shaded)
-    assert "cross_tva − self_tva" in ax.get_xlabel() and "SD between corpora" in ax.get_xlabel()
+    assert "Cross T+V+A − Self T+V+A" in ax.get_xlabel() and "SD between corpora" in ax.get_xlabel()
 
 
 def test_corpora_that_agree_by_chance_are_no_surer_than_one_of_them():

@@ -208,7 +208,7 @@ def test_tables_fit_and_are_as_wide_as_they_are(folder, tmp_path):
 
 def test_the_bundle_is_whole(study, folder):
     kinds = {f.suffix for f in folder.iterdir()}
-    assert {".pdf", ".svg", ".png", ".tex", ".md", ".csv", ".txt", ".bib", ".json", ".html"} <= kinds
+    assert {".pdf", ".svg", ".png", ".tex", ".md", ".csv", ".txt", ".bib", ".json"} <= kinds
     tex = (folder / "results.tex").read_text()
     assert r"\toprule" in tex and "Self T+V+A" in tex and "synthetic" in tex
     saved = pd.read_csv(folder / "results.csv").fillna({"against self": ""})
@@ -217,14 +217,9 @@ def test_the_bundle_is_whole(study, folder):
         assert not re.search(r"\bnan\b|\bNone\b|\{'", file.read_text()), file.name
 
 
-def test_no_picture_is_there_twice_and_the_page_shows_each_once(study, folder, tmp_path):
+def test_no_picture_is_there_twice(folder):
     pictures = [hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.glob("*.png")]
     assert len(set(pictures)) == len(pictures)
-    page = bundle.page(folder)
-    assert page.count("<img ") == page.count("data:image/png") == len(pictures)
-    assert page.count("<table") == len(list(folder.glob("*.csv"))) and "against equality" not in page
-    with pytest.raises(mc.MmerError, match=r"manifest\.json"):
-        bundle.page(tmp_path)
 
 
 def test_the_same_runs_give_the_same_files(study, folder, quick, tmp_path):
@@ -327,7 +322,7 @@ def test_nothing_to_export_and_no_place_for_it_are_said(study, tmp_path):
         mc.export(study.with_variants(["self_v"]), tmp_path)
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(mc.MmerError, match=r"file: expected a folder that can be made|file/below: expected"):
+        with pytest.raises(mc.MmerError, match=r"/file(/below)?: expected a folder that can be made"):
             mc.export(study, place)
 
 
@@ -429,7 +424,7 @@ def test_before_any_run_the_corpus_can_be_shown(study):
     assert found and all(name.startswith("corpus_") for name in found)
 
 
-def test_tables_are_as_wide_as_a_notebook(folder, tmp_path):
+def test_tables_are_as_wide_as_a_notebook(study, folder, quick):
     """In a browser, with the font and the padding of JupyterLab, and no cell of numbers broken."""
     import lab
 
@@ -440,15 +435,17 @@ def test_tables_are_as_wide_as_a_notebook(folder, tmp_path):
     look = (
         "body {margin: 0; width: 848px; font: 12px sans-serif} td, th {padding: 6px} table {border-collapse: collapse}"
     )
+    made = items.contents(study)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=lab.CHROMIUM, args=lab.FLAGS)
         page = browser.new_page()
-        page.set_content(f"<style>{look}</style>" + re.sub("<img[^>]*>", "", (folder / "index.html").read_text()))
+        names = [file.stem for file in folder.glob("*.csv")]
+        page.set_content(f"<style>{look}</style>" + "".join(made[name]()._repr_html_() for name in names))
         widths = page.evaluate(
             "() => [...document.querySelectorAll('table')].map(t => t.getBoundingClientRect().width)"
         )
         browser.close()
-    assert len(widths) == len(list(folder.glob("*.csv"))) and max(widths) <= 848
+    assert len(widths) == len(names) > 10 and max(widths) <= 848
 
 
 # ----------------------------------------------------------------------------------------------------- tables' numbers

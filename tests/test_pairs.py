@@ -155,7 +155,11 @@ def cells(ax):
 def test_the_matrix_shows_every_pair_both_ways(pairs):
     names = ["self_t", "self_ta", "cross_ta", "self_a"]
     ax = figures.pair_matrix(pairs, "t").axes[0]
-    assert [t.get_text() for t in ax.get_yticklabels()] == [t.get_text() for t in ax.get_xticklabels()] == names
+    assert (
+        [t.get_text() for t in ax.get_yticklabels()]
+        == [t.get_text() for t in ax.get_xticklabels()]
+        == ["Self T", "Self T+A", "Cross T+A", "Self A"]
+    )
     shown, table = cells(ax), stats.all_pairs(pairs)
     assert len(shown) == 12
     for c, holm in zip(pairs, table["p (Holm)"], strict=True):
@@ -175,7 +179,7 @@ def test_the_matrix_shows_every_pair_both_ways(pairs):
 
 def test_the_matrix_has_the_order_asked_for_and_hatches_what_is_missing(pairs):
     ax = figures.pair_matrix(pairs[:2], "t", ["self_a", "cross_ta", "self_ta", "self_t"]).axes[0]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["self_a", "cross_ta", "self_ta", "self_t"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["Self A", "Cross T+A", "Self T+A", "Self T"]
     shown = cells(ax)
     assert set(shown) == {(3, 2), (2, 3), (2, 1), (1, 2)}
     assert shown[3, 2][0].startswith("−6.0") and shown[2, 1][0].startswith("−0.1"), (

@@ -13,6 +13,7 @@ from mmer_core.bundle import article
 from mmer_core.errors import MmerError
 from mmer_core.explain import block_name, explain
 from mmer_core.metrics import SOURCE, names_elsewhere
+from mmer_core.stats import Comparison
 from mmer_core.study import Study
 from mmer_core.tables import Table
 
@@ -76,8 +77,7 @@ def subjects(study: Study) -> dict[str, list[str]]:
         about[name] = list(dict.fromkeys([*mine, *itertools.chain(*verdicts)]))
     about["learning_curves"] = _best(list(trained))
     for name, make in everything(study).items():
-        given = make.args[1:] if isinstance(make, partial) else ()  # of one variant, or of a pair of them
-        about.setdefault(name, [v for v in (given[0] if given and isinstance(given[0], tuple) else given) if v])
+        about.setdefault(name, [v for v in make.args[1:] if v] if isinstance(make, partial) else [])  # of one or two
     return about
 
 
@@ -103,7 +103,8 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
     items["methods"] = lambda: article.plain(article.methods(study))
     items["findings"] = lambda: article.plain(article.findings(study, _report(study)))
     items |= {name: partial(_scores, study, kinds) for name, kinds in KINDS.items()}
-    items |= {name: partial(_results, study, kinds) for name, kinds in KINDS_OF_TABLES.items()}
+    judge = tables.judged(results, study.margin)
+    items |= {name: partial(_results, study, kinds, judge) for name, kinds in KINDS_OF_TABLES.items()}
     trained = list(dict.fromkeys(results["variant"]))
     best = _best(trained)
     items["learning_curves"] = lambda: learning_curves(study, best)
@@ -114,7 +115,7 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
     most_blocks = max(trained, key=lambda name: len(study.variants[name].blocks), default="")
     items["attention_example"] = items.get(f"attention_{most_blocks}") or partial(_attention, study, most_blocks)
     for pair in study.declaration.pairs:
-        items["paired_{}_{}".format(*pair)] = partial(_paired, study, pair)
+        items["paired_{}_{}".format(*pair)] = partial(_paired, study, *pair)
     items |= {name: partial(make, study) for name, make in ANALYSES.items()}
     return items
 
@@ -125,10 +126,10 @@ def _scores(study: Study, kinds: Sequence[str]) -> Figure:
     return figures.scores(results, study.corpus, {name: study.marked(name) for name in results["variant"].unique()})
 
 
-def _results(study: Study, kinds: Sequence[str]) -> Table:
+def _results(study: Study, kinds: Sequence[str], judge: Callable[[str, str, str], Comparison]) -> Table:
     names = "; ".join(f"{ours} is {names_elsewhere(ours)}" for ours in tables.scores_shown(study))
     results, metrics = _finished(study, kinds), tables.scores_shown(study)
-    frame, bold = tables.results_table(study, results), tables.not_shown_worse(results, metrics, study.margin)
+    frame, bold = tables.results_table(study, results), tables.not_shown_worse(results, metrics, study.margin, judge)
     caption = f"Test scores in %: mean (SD over folds, SD over seeds). Names elsewhere: {names}. {study.corpus.title}."
     caption += f" Published numbers: IEMOCAP; {SOURCE}."
     if bold:
@@ -151,15 +152,15 @@ def _report(study: Study) -> str:
     return "\n".join([judged, *(f"No verdict on {what}: {why}." for what, why in still_open.items())])
 
 
-def _paired(study: Study, pair: tuple[str, str]) -> Figure:
-    return figures.paired(study.comparison(*pair), study.corpus.title)
+def _paired(study: Study, first: str, second: str) -> Figure:
+    return figures.paired(study.comparison(first, second), study.corpus.title)
 
 
 def _trained(study: Study, variant: str) -> pd.DataFrame:
     """All results; MmerError unless the variant is among them."""
     results = study.results()
     if variant not in set(results["variant"]):
-        raise MmerError(f"{variant or 'nothing'} has {'not ' if variant else ''}been trained")
+        raise MmerError(f"{variant} has not been trained" if variant else "nothing has been trained")
     return results
 
 

@@ -92,9 +92,8 @@ def _outdated(entry: dict, then: dict, about: list[str], now: dict) -> str:
 def _touched(folder: Path, files: dict[str, str]) -> str:
     """Which files are gone or are not what was written."""
     gone = [f"{name} is missing" for name in files if not (folder / name).is_file()]
-    return "; ".join(
-        gone or [f"{name} was changed since" for name, sha in files.items() if _sha256(folder / name) != sha]
-    )
+    other = [] if gone else [name for name, sha in files.items() if _sha256(folder / name) != sha]
+    return "; ".join([*gone, *(f"{name} was changed since" for name in other)])
 
 
 def _settings(study: Study) -> dict:

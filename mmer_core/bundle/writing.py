@@ -1,14 +1,10 @@
-"""Writing the bundle: all that can be said of a study in one folder, what is left out and why, and a page of it."""
+"""Writing the bundle: all that can be said of a study in one folder, what is left out and why."""
 
-import base64
 import contextlib
-import io
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from mmer_core import figures, tables
@@ -18,9 +14,7 @@ from mmer_core.bundle import items as registry
 from mmer_core.errors import MmerError
 from mmer_core.study import Study
 from mmer_core.tables import Table
-from mmer_core.typeset import html, readable, wrapped
-
-PAGE = "index.html"
+from mmer_core.typeset import readable, wrapped
 
 
 def show(study: Study, name: str) -> Figure | Table | None:
@@ -52,9 +46,9 @@ def export(study: Study, folder: str | Path | None = None, venue: str | None = N
     """Write all that the runs of a study allow so far into a folder, figures/ by default; returns the files.
 
     Figures, tables and texts; methods.tex, findings.tex, references.bib and article.tex, an example that holds them
-    all; index.html, the same for a browser; report.txt, with what is left out and why; and manifest.json, which ties
-    each file to its runs (see `stale`). The same runs give the same files. Files of an earlier export that are made no
-    longer stay where they are, and are named on standard output.
+    all; report.txt, with what is left out and why; and manifest.json, which ties each file to its runs (see `stale`).
+    The same runs give the same files. Files of an earlier export that are made no longer stay where they are, and are
+    named on standard output.
 
     Args:
         venue: figures as wide as it wants them, such as "neurips2024"; an IEEE paper by default.
@@ -83,7 +77,7 @@ def _made(study: Study) -> tuple[dict[str, Item], dict[str, str]]:
 def _writable(folder: str | Path | None) -> Iterator[Path]:
     """The folder, made if need be; MmerError if something cannot be written there."""
     try:
-        yield figures.output_folder(Path(folder).expanduser() if folder else None)
+        yield figures.output_folder(folder)
     except OSError as error:
         where = error.filename or folder or "figures"
         raise MmerError(f"{where}: expected a place for the files of a paper, found: {error.strerror}") from None
@@ -102,18 +96,13 @@ def _write(study: Study, items: dict[str, Item], left_out: dict[str, str], folde
     files = {name: _save(item, name, folder) for name, item in items.items()}
     for name, text in words.items():
         files[name].append(_text(folder / f"{name}.tex", article.in_tex(text) + "\n"))
-    drawn = {
-        name: (registry.caption(study, name), float(item.get_size_inches()[0]))
-        for name, item in items.items()
-        if isinstance(item, Figure)
-    }
+    pictures = {name: float(item.get_figwidth()) for name, item in items.items() if isinstance(item, Figure)}
+    drawn = {name: (registry.caption(study, name), inches) for name, inches in pictures.items()}
     printed = [name for name, item in items.items() if isinstance(item, Table)]
     printed.sort(key=lambda name: "{table*}" in (folder / f"{name}.tex").read_text(encoding="utf-8"))
-    files["article"] = [
-        _text(folder / "article.tex", article.article(study.corpus.title, drawn, printed, words.values())),
-        _text(folder / "references.bib", article.bibliography(words.values())),
-        _text(folder / PAGE, _page(study, items)),
-    ]
+    whole = article.article(study.corpus.title, drawn, printed, words.values())
+    cited = article.bibliography(words.values())
+    files["article"] = [_text(folder / "article.tex", whole), _text(folder / "references.bib", cited)]
     told = manifest.written(study, items, files, left_out)
     said = _text(folder / manifest.FILE, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     made = [*(file for some in files.values() for file in some), said]
@@ -134,55 +123,3 @@ def _save(item: Item, name: str, folder: Path) -> list[Path]:
 def _text(file: Path, text: str) -> Path:
     file.write_text(text, encoding="utf-8", newline="\n")
     return file
-
-
-class Page(str):
-    """HTML that a notebook shows as such."""
-
-    def __repr__(self) -> str:
-        return f"<a page of {len(self):,} letters>"
-
-    def _repr_html_(self) -> str:
-        return str(self)
-
-
-def page(folder: str | Path | None = None) -> Page:
-    """What `export` wrote into a folder, to look at in a notebook: each figure, table and text once, with its caption.
-
-    MmerError if nothing was written there.
-    """
-    place = manifest.place(folder)
-    manifest.read(place)
-
-    def inline(found: re.Match) -> str:
-        return f"data:image/png;base64,{base64.b64encode(_smaller(place / found[0])).decode()}"
-
-    with _writable(place):
-        return Page(re.sub(r'(?<=src=")[^"]+\.png', inline, (place / PAGE).read_text(encoding="utf-8")))
-
-
-def _smaller(picture: Path) -> bytes:
-    """A PNG of half the width and height, for a screen."""
-    pixels, small = plt.imread(picture), io.BytesIO()
-    high, wide = pixels.shape[0] // 2, pixels.shape[1] // 2
-    plt.imsave(small, pixels[: 2 * high, : 2 * wide].reshape(high, 2, wide, 2, -1).mean((1, 3)), format="png")
-    return small.getvalue()
-
-
-def _page(study: Study, items: dict[str, Item]) -> str:
-    """The bundle in HTML."""
-    parts = [f"<!DOCTYPE html>\n<meta charset='utf-8'>\n<title>{html(study.corpus.title)}</title>\n"]
-    for name, item in items.items():
-        parts.append(f"<h4>{html(name.replace('_', ' '))}</h4>\n")
-        if isinstance(item, Figure):
-            about = html(readable(registry.caption(study, name)))
-            wide = f"max-width: {120 * item.get_size_inches()[0]:.0f}px; width: 100%"
-            parts.append(
-                f'<img src="{name}.png" alt="{about}" style="{wide}">\n<p style="max-width: 60em">{about}</p>\n'
-            )
-        elif isinstance(item, Table):
-            parts.append(item._repr_html_())
-        else:
-            lines = "<br>\n".join(html(readable(line)) for line in item.splitlines())
-            parts.append(f'<p style="max-width: 60em">{lines}</p>\n')
-    return "".join(parts)

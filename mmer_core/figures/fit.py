@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -17,36 +18,46 @@ HIGHEST, UPRIGHT = 9.0, 1.3  # inches: of a printed page, and of a line of a lab
 
 
 def fit(fig: Any) -> None:
-    """Break the texts of a `Picture` into lines that fit, and make it so high that its axes have their `room`."""
+    """Break the texts of a `Picture` into lines that fit, and make it so high that its axes have their `room`.
+
+    To lay a picture out takes as long as to draw it, so that is done as rarely as can be: not by matplotlib, which
+    does so at each drawing, and not again after texts that fit as they were.
+    """
     axes = [ax for ax in fig.axes if ax.get_label() != "<colorbar>"]
-    across, layout = axes[0].get_subplotspec().get_gridspec().ncols, fig.get_layout_engine()
+    across, layout = axes[0].get_subplotspec().get_gridspec().ncols, ConstrainedLayoutEngine()
     for ax in axes:
         _break_ticks(ax.yaxis, 0.36 * fig.bbox.width / across)
         if ax.xaxis.get_tick_params().get("labelrotation") == 90:
             _break_ticks(ax.xaxis, UPRIGHT * fig.dpi)
     layout.execute(fig)
-    spread = _height(axes) / fig.room  # of the axes, which are too high as yet
-    for ax in fig.axes:
-        box = ax.get_window_extent()
-        middle = (box.x0 + box.x1) / 2
-        wide = box.width if across > 1 else 1.75 * min(middle, fig.bbox.width - middle)
-        lines = [(ax.title, wide), (ax.xaxis.label, wide), (ax.yaxis.label, box.height / spread)]
-        for text, room in lines + [(text, wide) for text in ax.texts if not ax.axison]:
-            _break(text, room)
-    if fig._suptitle:
-        _break(fig._suptitle, 0.97 * fig.bbox.width)
-    for ax in axes:
-        if _crowding(ax.xaxis) > 1 and has_words(ax.xaxis):  # labels that do not stand side by side stand upright
-            ax.tick_params(axis="x", rotation=90)
-            _break_ticks(ax.xaxis, UPRIGHT * fig.dpi)
-    layout.execute(fig)
+    if _break_words(fig, axes, across):
+        layout.execute(fig)
     high = _height(axes)
     room = max(fig.room, 1.02 * high * max(_crowding(ax.yaxis) for ax in axes))
     fig.set_figheight(min(HIGHEST, fig.get_figheight() + room - high))  # what stands around the axes stays as high
     layout.execute(fig)
     for ax, axis in itertools.product(axes, ("xaxis", "yaxis")):
         _thin(getattr(ax, axis))
-    fig.set_layout_engine("none")  # or each drawing would move the axes by a hair
+
+
+def _break_words(fig: Any, axes: list[Axes], across: int) -> bool:
+    """Break what stands around axes that have their width but are too high as yet; whether there was any need."""
+    spread, changed = _height(axes) / fig.room, False
+    for ax in fig.axes:
+        box = ax.get_window_extent()
+        middle = (box.x0 + box.x1) / 2
+        wide = box.width if across > 1 else 1.75 * min(middle, fig.bbox.width - middle)
+        lines = [(ax.title, wide), (ax.xaxis.label, wide), (ax.yaxis.label, box.height / spread)]
+        for text, room in lines + [(text, wide) for text in ax.texts if not ax.axison]:
+            changed |= _break(text, room)
+    if fig._suptitle:
+        changed |= _break(fig._suptitle, 0.97 * fig.bbox.width)
+    for ax in axes:
+        if _crowding(ax.xaxis) > 1 and has_words(ax.xaxis):  # labels that do not stand side by side stand upright
+            ax.tick_params(axis="x", rotation=90)
+            _break_ticks(ax.xaxis, UPRIGHT * fig.dpi)
+            changed = True
+    return changed
 
 
 def _height(axes: list[Axes]) -> float:
@@ -74,8 +85,10 @@ def _measure(text: Any) -> Callable[[str], float]:
     return lambda line: renderer.get_text_width_height_descent(line, text.get_fontproperties(), False)[0]
 
 
-def _break(text: Text, room: float) -> None:
-    text.set_text(broken(text.get_text(), room, _measure(text)))
+def _break(text: Text, room: float) -> bool:
+    before = text.get_text()
+    text.set_text(broken(before, room, _measure(text)))
+    return text.get_text() != before
 
 
 def _break_ticks(axis: Axis, room: float) -> None:

@@ -1,6 +1,7 @@
 """Letters: Times-like as IEEE sets them; what that font lacks is taken from whatever this machine has."""
 
 import functools
+import itertools
 import re
 import unicodedata
 import warnings
@@ -12,30 +13,33 @@ from matplotlib.axis import Axis
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
+from mmer_core.typeset import variants_named
+
 TIMES = ["STIXGeneral", "Times New Roman", "Times", "Liberation Serif"]  # the first comes with matplotlib and is taken;
 FAMILIES = ["serif", "DejaVu Sans"]  # the others are for an SVG on a machine without it. DejaVu Sans comes along, too
 MANY = re.compile("cjk|han|fallback|unicode|hei|song|ming|gothic|noto", re.IGNORECASE)  # names of fonts with many
 
 
 def spell(drawn: Artist) -> None:
-    """Give all texts a font for each of their letters; letters that no font has become numbers, with one warning."""
+    """Names of variants as people read them, and a font for each letter of all texts.
+
+    Letters that no font has become numbers, with one warning.
+    """
     axes: list = drawn.findobj(Axes)
     ticks = {
         axis: [label.get_text() for label in axis.get_ticklabels()]  # this writes them, so that they are found below
-        for ax in axes
-        for axis in (ax.xaxis, ax.yaxis)
+        for axis in itertools.chain(*((ax.xaxis, ax.yaxis) for ax in axes))
         if has_words(axis)
     }
     texts: list = drawn.findobj(lambda artist: isinstance(artist, Text) and bool(artist.get_text()))
-    families, missing = fonts_for(frozenset("".join(text.get_text() for text in texts)) - {"\n"})
+    families, missing = fonts_for(frozenset("".join(variants_named(text.get_text()) for text in texts)) - {"\n"})
+    _tell(missing)
     for text in texts:
         text.set(fontfamily=list(dict.fromkeys([*text.get_fontfamily(), *families])), parse_math=False)
-    if missing:
-        _tell(missing)
-        for text in texts:
-            text.set_text(in_numbers(text.get_text(), missing))
-        for axis, labels in ticks.items():
-            axis.set_ticklabels([in_numbers(label, missing) for label in labels])
+        text.set_text(in_numbers(variants_named(text.get_text()), missing))
+    for axis, labels in ticks.items():
+        if (spelt := [in_numbers(variants_named(label), missing) for label in labels]) != labels:
+            axis.set_ticklabels(spelt)
 
 
 def has_words(axis: Axis) -> bool:
@@ -45,6 +49,8 @@ def has_words(axis: Axis) -> bool:
 
 def in_numbers(text: str, missing: frozenset[str]) -> str:
     """A text whose letters without a font are Unicode numbers; in place of controls and marks there is a space."""
+    if not missing:
+        return text
     runs = re.split(f"([{re.escape(''.join(sorted(missing)))}]+)", text)
     numbers = [" ".join(f"{ord(c):X}" for c in run if _seen(c)) for run in runs[1::2]]
     runs[1::2] = [f"⟨{n}⟩" if n else " " for n in numbers]
@@ -61,9 +67,8 @@ def _tell(missing: frozenset[str]) -> None:
         told = (
             f"No font here has these letters: {', '.join(scripts)}. They are shown as Unicode numbers; install a Noto"
         )
-        warnings.warn(
-            f"{told} font that has them (Debian, Ubuntu: apt install fonts-noto-cjk fonts-noto).", stacklevel=1
-        )
+        told += " font that has them (Debian, Ubuntu: apt install fonts-noto-cjk fonts-noto)."
+        warnings.warn(told, stacklevel=1)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
 from mmer_core.errors import MmerError
-from mmer_core.figures.parts import cell_size, legend_below, rows
+from mmer_core.figures.parts import cell_size, legend_below, rows, squares
 from mmer_core.figures.statistics import intervals, margin
 from mmer_core.figures.style import COLUMN, PAGE, place, styled
 from mmer_core.stats import VERDICTS, Difference, all_pairs
@@ -32,19 +32,15 @@ def forest_across(table: pd.DataFrame, title: str, ax: Axes | None = None) -> Ax
     margin(ax, shown["margin"].iloc[0])
     for y, (_, row) in enumerate(shown.iterrows()):
         if row["corpus"] == PREDICTION:
-            ax.plot(
-                [100 * row["low"], 100 * row["high"]], [y, y], "--|", color="black", label="95% prediction interval"
-            )
+            ax.plot(100 * row[["low", "high"]], [y, y], "--|", color="black", label="95% prediction interval")
             continue
         c = Difference(*row[["first", "second", "metric", "margin", "difference", "se", "df"]])
         intervals(ax, c, y, y == 0, "o" if y < own else "D")
         stamp = " (exploratory)" if row["exploratory"] else ""
         ax.text(1.02, y, row["verdict"] + stamp, transform=ax.get_yaxis_transform(), va="center")
     ax.axhline(own - 0.5, color="black", linewidth=0.4)
-    labels = [
-        name if says == "this corpus" else f"{name}:\n{says}" for name, says in shown[["corpus", "speaks of"]].values
-    ]
-    rows(ax, labels)
+    labels = shown["corpus"] + (":\n" + shown["speaks of"]).where(shown["speaks of"] != "this corpus", "")
+    rows(ax, list(labels))
     ax.set_title(title)
     one, spread = shown.iloc[0], 100 * table.set_index("corpus").loc[HETEROGENEITY, ["difference", "low", "high"]]
     between = "SD between corpora {:.1f} ({:.1f} to {:.1f})".format(*spread)
@@ -73,15 +69,12 @@ def pair_matrix(
         _cell(ax, a, b, fill=a == b, color=GREY, hatch="////")
     for row in table.to_dict("records"):
         _pair(ax, row, names, size)
-    ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xticks=range(n), yticks=range(n), title=title)
-    ax.set(xticklabels=names, yticklabels=names)
-    ax.tick_params(axis="x", rotation=90)
-    caption = [f"below the diagonal: row − column in points of {metric},", "± half the 95% interval"]
-    caption += [
-        f"above: the verdict for a margin of {100 * rope:g} points",
-        "in brackets: exploratory; bold, *: Holm's p < 5%",
-    ]
-    ax.set_xlabel("{} {}\n{}\n{}".format(*caption) if n > 8 else "\n".join(caption))
+    squares(ax, names)
+    gap = " " if n > 8 else "\n"
+    caption = f"""below: row − column in points of {metric},{gap}± half the 95% interval
+above: the verdict for a margin of {100 * rope:g} points
+in brackets: exploratory; bold, *: Holm's p < 5%"""
+    ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), title=title, xlabel=caption)
     keys = [Patch(facecolor=TINTS[v], edgecolor=GREY, label=f"{v[0].upper()}: {v}") for v in VERDICTS]
     keys.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="not compared"))
     if alone:
@@ -103,7 +96,8 @@ def _pair(ax: Axes, row: dict, names: Sequence[str], size: float) -> None:
     ]
     for x, y, text, tint in cells:
         _cell(ax, x, y, facecolor=tint, edgecolor=GREY)
-        ax.text(x, y, text, ha="center", va="center", fontsize=size, weight="bold" if sure else "normal")
+        look: dict[str, Any] = dict(ha="center", va="center", fontsize=size, weight="bold" if sure else "normal")
+        ax.text(x, y, text, in_layout=False, **look)
 
 
 def _cell(ax: Axes, x: float, y: float, **look: Any) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mmer_core.corpus import Corpus
 from mmer_core.explain import AttentionMap
-from mmer_core.figures.parts import COLOURS, MARKS, SERIES, cell_size, kinds, legend_below, rows
+from mmer_core.figures.parts import COLOURS, MARKS, SERIES, cell_size, kinds, legend_below, rows, squares
 from mmer_core.figures.style import COLUMN, PAGE, place, styled, subplots
 from mmer_core.metrics import published_results
 
@@ -61,10 +61,9 @@ def scores(results: pd.DataFrame, corpus: Corpus, marked: Mapping[str, str] | No
         ax.set_xlabel(f"{metric.replace('_', ' ')} (%)")
         rows(ax, [(marked or {}).get(name, name) for name in variants])
         ax.grid(axis="y", linewidth=0.3)
-    axes[0].plot([], [], "o", color="black", markersize=2.5, label="a run")
-    axes[0].plot([], [], "o", color="black", markersize=6, label="mean of runs")
-    axes[0].plot([], [], "d", color="black", markerfacecolor="none", markersize=5, label="published, on IEMOCAP")
-    axes[0].plot([], [], ":", color="black", label="always the largest class")
+    marks = (("o", 2.5, "full", "a run"), ("o", 6, "full", "mean of runs"), ("d", 5, "none", "published, on IEMOCAP"))
+    for mark, size, fill, label in (*marks, (":", None, "full", "always the largest class")):
+        axes[0].plot([], [], mark, color="black", markersize=size, fillstyle=fill, label=label)
     legend_below(axes[0])
     fig.suptitle(corpus.title)
     return fig
@@ -86,11 +85,12 @@ def heatmap(ax: Axes | None, table: np.ndarray, classes: Sequence[str], title: s
     """A table of classes by classes as colours with numbers in them."""
     n, width = len(classes), COLUMN if len(classes) <= 8 else PAGE
     ax, size = place(ax, width, 0.24 * n), cell_size(width, n, 2.4)
-    look |= dict(annot=size > 4, annot_kws={"size": size}, linewidths=0.5, cbar_kws={"label": unit})
-    sns.heatmap(table, ax=ax, xticklabels=False, yticklabels=False, **look)
-    ax.set(xticks=np.arange(n) + 0.5, yticks=np.arange(n) + 0.5, xticklabels=classes, yticklabels=classes)
+    look |= dict(
+        annot=size > 4, annot_kws={"size": size, "in_layout": False}, cbar_kws=dict(label=unit, use_gridspec=False)
+    )
+    sns.heatmap(table, ax=ax, xticklabels=False, yticklabels=False, linewidths=0.5, **look)
+    squares(ax, classes, 0.5)
     ax.set(xlabel="predicted", ylabel="true", title=title)
-    ax.tick_params(axis="x", rotation=90)
     return ax
 
 
@@ -109,7 +109,7 @@ def attention_map(attention: AttentionMap, head: int | None, title: str, top: fl
     look = dict(aspect="auto", cmap="viridis", vmin=0, vmax=top, interpolation="nearest")
     image = above.imshow(len(mean) * weights, **look)
     more = "max" if len(mean) * weights.max() > top else "neither"
-    fig.colorbar(image, ax=(above, low), label="weight (1: uniform)", fraction=0.05, extend=more)
+    fig.colorbar(image, ax=(above, low), label="weight (1: uniform)", use_gridspec=False, fraction=0.05, extend=more)
     low.bar(range(len(mean)), len(mean) * mean, color=SERIES[0], width=0.9)
     low.axhline(1, color="black", linestyle=":", linewidth=0.8)
     low.set(xlabel=f"key: {keys.title}", ylabel="column\nmean", ylim=(0, max(2, 1.05 * len(mean) * mean.max())))

@@ -61,7 +61,14 @@ def forest(comparisons: Sequence[Difference], title: str, ax: Axes | None = None
     ax = place(ax, PAGE, max(0.6, 0.22 * n))
     if not comparisons:
         ax.set_axis_off()
-        ax.text(0.5, 0.5, f"{title}: no such comparison has been trained.", transform=ax.transAxes, ha="center")
+        ax.text(
+            0.5,
+            0.5,
+            f"{title}: no such comparison has been trained.",
+            transform=ax.transAxes,
+            ha="center",
+            in_layout=False,
+        )
         return ax
     margin(ax, comparisons[0].rope)
     for y, c in enumerate(comparisons):
