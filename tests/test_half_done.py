@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CHECKOUT
+from PIL import Image
 
 import mmer_core as mc
 from mmer_core import bundle, figures, stats
@@ -62,9 +63,9 @@ def execute(name: str, study: mc.Study, monkeypatch) -> str:
 
 
 def touch(fig, name, folder=None):
-    """Most of the time goes into writing figures, which other tests look at: an empty file has the same name."""
+    """Most of the time goes into writing figures, which other tests look at: a small one has the same name."""
     file = figures.output_folder(folder) / f"{name}.png"
-    file.touch()
+    Image.new("RGB", (1, 1)).save(file)
     return [file]
 
 

@@ -1,5 +1,6 @@
 """Study, ledger and declaration: what is missing is trained, what is there stays, and wrong settings fail at once."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -167,6 +168,25 @@ def test_an_interruption_keeps_finished_runs(demo, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert len(study.missing()) == 3
     assert len(study.run(here(), progress=False).results()) == 5
+
+
+def test_when_stopped_no_run_is_begun_and_those_done_are_kept(demo, tmp_path, monkeypatch):
+    stop, real = threading.Event(), ledger_module.Ledger.write
+
+    def write(self, run, corpus, trained):
+        if len(list(tmp_path.glob("*/fold*"))) == 2:
+            stop.set()
+            time.sleep(0.3)  # it is noticed, and the others are taken back
+        return real(self, run, corpus, trained)
+
+    monkeypatch.setattr(ledger_module.Ledger, "write", write)
+    with here() as pool:
+        study = mc.Study(demo, ["self_t"], [1, 2], None, SHORT, tmp_path).run(pool, progress=False, stop=stop)
+    assert len(study.results()) == 3, "two, and the one in flight in a pool that is not ours"
+    assert len(study.run(progress=False, stop=stop).results()) == 3
+    stop.clear()
+    monkeypatch.undo()
+    assert len(study.run(here(), progress=False, stop=stop).results()) == 10
 
 
 def test_a_run_cut_off_while_it_is_filed_leaves_nothing(demo, tmp_path, monkeypatch):
@@ -407,6 +427,30 @@ def test_comparisons_are_declared_before_the_runs(guesses):
     assert study.comparisons()[0].exploratory == "the ledger does not say what was declared before the runs"
 
 
+def test_what_each_modality_adds_is_a_family_of_its_own(guesses):
+    variants = ["self_tva", "cross_tva", "self_tv", "self_va", "cross_ta", "cross_tv_nosp", "self_t", "uniform_ta"]
+    added = [("self_va", "self_tva"), ("self_tv", "self_tva"), ("cross_ta", "cross_tva")]
+    study = guesses(variants, comparisons=["attention", "modalities", ("self_t", "self_tv")])
+    assert study.additions() == added
+    assert study.declaration.pairs == [("self_tva", "cross_tva"), ("self_t", "self_tv")], "that is another question"
+    study.run(here(), progress=False)
+    assert [c.exploratory for c in study.comparisons(added)] == ["", "", ""]
+    assert [c.exploratory for c in study.comparisons([("self_t", "self_va"), ("self_tv", "self_t")])] == [BY_HAND, ""]
+    part = study.select("self_tv", "self_t")
+    assert part.additions() == [] and part.exploratory(pair=("self_tv", "self_tva")) == ""
+    undeclared = guesses(variants, comparisons=None, ledger=study.ledger.folder / "other")
+    undeclared.run(here(), progress=False)
+    assert [c.exploratory for c in undeclared.comparisons(added)] == 3 * [BY_HAND]
+
+
+def test_in_a_corpus_of_two_modalities_each_adds_to_the_other(demo):
+    lengths = {name: n for name, n in demo.lengths.items() if name != "video"}
+    two = dataclasses.replace(demo, lengths=lengths)
+    study = mc.Study(two, ["self_ta", "self_t", "self_a", "cross_ta"], [1])
+    assert study.additions() == [("self_a", "self_ta"), ("self_t", "self_ta")]
+    assert study.declaration.pairs == [("self_ta", "cross_ta")]
+
+
 def test_the_main_comparison(guesses):
     study = guesses(["self_t", "uniform_tva", "self_va", "cross_va", "self_tva", "cross_tva"])
     with pytest.raises(mc.MmerError, match="two trained variants; trained so far: none"):
@@ -567,4 +611,4 @@ def test_the_committed_study_is_the_demo():
     study = mc.open_study(Path(__file__).parents[1] / "data" / "study.toml", corpus=mc.open_study().corpus)
     assert set(study.variants) == {*mc.PAPER_VARIANTS, "uniform_tva"} and len(study.seeds) == 2
     assert study.margin and isinstance(study.results(), pd.DataFrame)
-    assert study.declaration.pairs == DEFAULT
+    assert study.declaration.pairs == DEFAULT and len(study.additions()) == 6

@@ -205,7 +205,7 @@ def test_results_are_those_of_the_ledger(study):
 def test_the_ladder_and_what_leaving_out_costs(study):
     panel, scores = Panel(widgets.results_panel(study)), study.results().groupby("variant")
     means = 100 * scores["accuracy"].mean()
-    ladder = {row[0]: row[-1] for row in panel.cells("Every set of modalities")}
+    ladder = {row[0]: row[-1] for row in panel.cells("Sets of modalities")}
     sets = ["text", "video", "audio", "text + video", "text + audio", "video + audio", "text + video + audio"]
     assert list(ladder) == sets and panel.page.select_one("tr.mmer-chosen td").get_text() == sets[-1]
     for name, modalities in (("self_t", sets[0]), ("self_va", sets[-2]), ("self_tva", sets[-1])):

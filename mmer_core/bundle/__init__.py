@@ -3,4 +3,4 @@
 
 from mmer_core.bundle.items import confusion, contents, everything, learning_curves
 from mmer_core.bundle.manifest import stale
-from mmer_core.bundle.writing import export, show, tell
+from mmer_core.bundle.writing import export, gallery, show, tell

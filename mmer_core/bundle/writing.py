@@ -1,11 +1,14 @@
 """Writing the bundle: all that can be said of a study in one folder, what is left out and why."""
 
+import base64
 import contextlib
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mmer_core import figures, tables
 from mmer_core.analyses import Item
@@ -14,7 +17,7 @@ from mmer_core.bundle import items as registry
 from mmer_core.errors import MmerError
 from mmer_core.study import Study
 from mmer_core.tables import Table
-from mmer_core.typeset import readable, wrapped
+from mmer_core.typeset import html, readable, wrapped
 
 
 def show(study: Study, name: str) -> Figure | Table | None:
@@ -40,6 +43,21 @@ def show(study: Study, name: str) -> Figure | Table | None:
 def tell(*texts: object) -> None:
     """Print texts, a line each, broken between words, as wide as a notebook is."""
     print(wrapped("\n".join(map(str, texts))))
+
+
+def gallery(files: Iterable[Path]) -> str:
+    """HTML with the pictures among the files of an export, small enough for a notebook, each over its name."""
+    shown = ""
+    for file in files:
+        if file.suffix == ".png":
+            with Image.open(file) as image, io.BytesIO() as small:
+                image.thumbnail((640, 640))
+                image.save(small, "png")
+                data = base64.b64encode(small.getvalue()).decode()
+            name = html(file.stem.replace("_", " "))
+            shown += f'<figure><img style="max-width: 390px" alt="{name}" src="data:image/png;base64,{data}">'
+            shown += f"<figcaption>{name}</figcaption></figure>"
+    return f'<div style="display: flex; flex-wrap: wrap; align-items: flex-end">{shown}</div>'
 
 
 def export(study: Study, folder: str | Path | None = None, venue: str | None = None) -> list[Path]:

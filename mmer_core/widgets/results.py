@@ -62,7 +62,7 @@ def results_shown(study: Study, variant: Variant, other: Variant, subsets: Seque
     pairs = [(other.name, variant.name)] if other != variant else []
     found = verdicts(shown, [*pairs, *((variant.name, v.name) for v in lesser.values())], metric)
     message = f"{_trained(shown, results, variant)} {title}. {_in_words(found[pairs[0]] if pairs else None)}"
-    left = f"<h4>Every set of modalities, {metric.replace('_', ' ')} (%)</h4>"
+    left = f"<h4>Sets of modalities, {metric.replace('_', ' ')} (%)</h4>"
     left += ladder(results, subsets, variant, other, metric, study.corpus.classes)
     left += f"<h4>What leaving out costs (points)</h4>{costs(variant, lesser, found)}"
     left += f"<h4>Means of the runs (%)</h4>{scores(results, both)}" if both else ""
@@ -137,7 +137,7 @@ def costs(variant: Variant, lesser: Mapping[str, Variant], found: Mapping[Pair, 
 def scores(results: pd.DataFrame, variants: Sequence[Variant]) -> str:
     """All scores of one or two variants, with the published ones; lowest and highest run under the pointer."""
     published = published_results().set_index("variant")
-    cells, head = [], ["score", *(v.name.replace("_", "_<wbr>") for v in variants), "published"]
+    cells, head = [], ["score", *(v.name.replace("_", "_<br>") for v in variants), "published"]
     for metric in METRICS:
         name = metric.replace("_", " ")
         theirs = PUBLISHED_NAMES[metric].get("Rajan et al.")
@@ -167,7 +167,7 @@ def column(study: Study, variant: Variant) -> str:
     words = f"learning curves of {variant.name}: loss and dev accuracy by epoch"
     curves = inline.curves_image(one.learning_curves(), COLOURS[variant.attention], words)
     table = inline.confusion_table(one.confusion(variant.name), study.corpus.classes, len(one.results()))
-    return f"<h4>{study.marked(variant.name)}</h4>{curves}<h4>Row: true class, column: predicted (%)</h4>{table}"
+    return f"<h4>{study.marked(variant.name)}</h4>{curves}<h4>Row: true, column: predicted (%)</h4>{table}"
 
 
 def _to_save(study: Study, variants: Sequence[Variant]) -> list[Picture]:
