@@ -86,7 +86,7 @@ def jupyterlab(folder: Path, scratch: Path, environment: dict[str, str]) -> Iter
     """Run a JupyterLab that shares no file with the user's own; yield its address and token."""
     for plugin, values in SETTINGS.items():
         file = scratch / "lab" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values))
     homes = {"JUPYTERLAB_SETTINGS_DIR": "lab", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "IPYTHONDIR": "ipython"}
     homes |= {f"JUPYTER_{what}_DIR": what.lower() for what in ("CONFIG", "RUNTIME", "DATA")}

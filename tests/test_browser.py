@@ -17,6 +17,7 @@ from conftest import CHECKOUT
 import mmer_core as mc
 from mmer_core import workbook
 from mmer_core.explain import block_name
+from mmer_core.typeset import variants_named as named
 from mmer_core.variant import CHOICES
 from mmer_core.widgets import attention, comparison, corpus, kit, pickers, results
 
@@ -162,8 +163,13 @@ def results_of(panel: Panel, study: mc.Study) -> kit.Shown:
     ]
     trained = list(study.results()["variant"])
     beside = boxes["beside"]
-    other = study.variants.get(beside) or results.automatic(variant, subsets[-1], trained)
+    other = study.variants.get(identifier(study, beside)) or results.automatic(variant, subsets[-1], trained)
     return results.results_shown(study, variant, other, subsets, boxes["metric"].replace(" ", "_"))
+
+
+def identifier(study: mc.Study, name: str) -> str:
+    """Of the variant that people read as this name; "" if it is none."""
+    return next((variant for variant in study.variants if named(variant) == name), "")
 
 
 def test_the_results_panel(opened, study, folder):
@@ -190,7 +196,7 @@ def test_the_results_panel(opened, study, folder):
         agrees(name)
     panel.choose("metric", "balanced accuracy")
     agrees("self_tva")
-    panel.choose("beside", "self_t")
+    panel.choose("beside", "Self T")
     agrees("self_tva")
 
     cells = panel.page.locator(".jp-Cell").count()  # now by the keys
@@ -217,7 +223,7 @@ def test_after_300_quick_clicks_panel_and_controls_agree(opened, study, notebook
     panel = opened(notebook)
     panel.box.evaluate(f"panel => ({CLICK_AT_RANDOM})(panel, [300, 17])")
     panel.agrees(lambda: results_of(panel, study))
-    panel.choose("beside", "self_tva")
+    panel.choose("beside", "Self T+V+A")
     panel.agrees(lambda: results_of(panel, study))
 
 
@@ -225,9 +231,9 @@ def test_training_stops_and_other_controls_live(opened, study, folder):
     panel = opened("02_self_attention")
     panel.button("corrected").click()
     panel.agrees(lambda: results_of(panel, study))
-    train = panel.button(re.compile(r"Train self_tva_corrected \(3 of 3 runs missing, about \d+ seconds?\)"))
+    train = panel.button(re.compile(r"Train Self T\+V\+A \(corrected\) \(3 of 3 runs missing, about \d+ seconds?\)"))
     train.click()
-    panel.box.get_by_text(re.compile("Training self_tva_corrected: 0 of 3 runs done")).wait_for()
+    panel.box.get_by_text(re.compile(r"Training Self T\+V\+A \(corrected\): 0 of 3 runs done")).wait_for()
     panel.button("published").click()
     panel.agrees(lambda: results_of(panel, study))
     began = time.monotonic()
@@ -238,8 +244,8 @@ def test_training_stops_and_other_controls_live(opened, study, folder):
     assert all((run / "run.json").is_file() for run in records.glob("fold*"))
 
     panel.button("corrected").click()
-    panel.button(re.compile("Train self_tva_corrected")).click()
-    panel.box.get_by_text("self_tva_corrected: 3 of 3 runs").wait_for()
+    panel.button(re.compile(r"Train Self T\+V\+A \(corrected\)")).click()
+    panel.box.get_by_text("Self T+V+A (corrected): 3 of 3 runs").wait_for()
     panel.agrees(lambda: results_of(panel, study))
     assert panel.button(re.compile("^Train")).count() == 0 and not study.with_variants(["self_tva_corrected"]).missing()
 
@@ -276,16 +282,17 @@ def test_the_comparison_panel(opened, study):
 
     def expected() -> kit.Shown:
         boxes = panel.state()[1]
-        return comparison.comparison_shown(study, boxes["first"], boxes["second"], "_".join(boxes["metric"].split()))
+        first, second = (identifier(study, boxes[side]) for side in ("first", "second"))
+        return comparison.comparison_shown(study, first, second, "_".join(boxes["metric"].split()))
 
     panel.agrees(expected)
-    for box, label in (("first", "cross_va"), ("second", "self_t"), ("metric", "macro precision")):
+    for box, label in (("first", "Cross V+A"), ("second", "Self T"), ("metric", "macro precision")):
         panel.choose(box, label)
         panel.agrees(expected)
     panel.box.evaluate(f"panel => ({CLICK_AT_RANDOM})(panel, [60, 5])")
     first, second = (panel.state()[1][side] for side in ("first", "second"))
     if first == second:
-        panel.choose("second", "self_t" if first != "self_t" else "self_v")
+        panel.choose("second", "Self T" if first != "Self T" else "Self V")
     panel.agrees(expected)
 
 

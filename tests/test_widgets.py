@@ -26,6 +26,7 @@ from mmer_core import bundle, figures, widgets
 from mmer_core.explain import block_name, explain
 from mmer_core.metrics import METRICS
 from mmer_core.stats import side_by_side
+from mmer_core.typeset import variants_named as named
 from mmer_core.widgets import attention, comparison, corpus, kit, results
 
 TRAINED = ["self_t", "self_va", "self_tva", "cross_tva", "uniform_tva"]
@@ -165,14 +166,14 @@ def tells(panel: Panel, study: mc.Study, variant: str, beside: str = "") -> None
     both = [variant, *([beside] if beside else [])]
     results, classes, metric = study.results(), study.corpus.classes, panel["metric"].value
     mine = {name: results[results["variant"] == name] for name in both}
-    assert panel.message.startswith(f"{variant}: {len(mine[variant])} of 3 runs")
+    assert panel.message.startswith(f"{named(variant)}: {len(mine[variant])} of 3 runs")
     if beside:
-        assert study.comparison(beside, variant, metric).sentence() in panel.message
+        assert named(study.comparison(beside, variant, metric).sentence()) in panel.message
     assert panel.cells("Means of the runs") == [
         [cell for cell in row] for row in _scores(mine, panel.cells("Means of the runs"))
     ]
     headings = [h.get_text() for h in panel.page.select("h4")]
-    assert headings[-2 * len(both) :: 2] == [study.marked(name) for name in both]
+    assert headings[-2 * len(both) :: 2] == [named(study.marked(name)) for name in both]
     for matrix, name in zip(panel.page.select(".mmer-matrix"), both, strict=True):
         counts, cells = study.confusion(name), matrix.select("td[title]")
         shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -242,8 +243,8 @@ def test_nothing_without_a_meaning_can_be_chosen(untrained, attentions):
         modalities = "".join(m for m, toggle in toggles.items() if toggle.value)
         pooling = None if len(modalities) == 1 else panel["pooling"].value
         variant = mc.Variant(modalities, panel["attention"].value, pooling, preset=panel["preset"].value)
-        assert panel.message.startswith(f"{variant.name} has not been trained")
-        assert panel.train.description == f"Train {variant.name} (3 of 3 runs missing)"
+        assert panel.message.startswith(f"{named(variant.name)} has not been trained")
+        assert panel.train.description == f"Train {named(variant.name)} (3 of 3 runs missing)"
         seen.add((variant.attention, variant.modalities))
     single = sum(a in ("self", "uniform") for a in attentions)
     assert len(seen) == 4 * len(attentions) + 3 * single, "not everything that has a meaning can be reached"
@@ -266,13 +267,13 @@ def test_what_is_impossible_is_switched_off_and_says_why(untrained):
 def test_the_subset_that_was_chosen_carries_over(study):
     panel = Panel(widgets.results_panel(study, ["self", "uniform"]))
     panel["text"].value = False
-    assert Panel(widgets.results_panel(study, ["cross"])).message.startswith("cross_va has not been trained")
+    assert Panel(widgets.results_panel(study, ["cross"])).message.startswith("Cross V+A has not been trained")
     assert Panel(widgets.attention_panel(study)).message.startswith("The network says")
     panel["video"].value = False  # audio alone: nothing that cross-attention can use
-    assert Panel(widgets.results_panel(study, ["cross"])).message.startswith("cross_tva: 3 of 3 runs")
+    assert Panel(widgets.results_panel(study, ["cross"])).message.startswith("Cross T+V+A: 3 of 3 runs")
     for damaged in ("{", "[]", '{"modalities": 3, "preset": []}'):
         (study.ledger.folder / ".panels.json").write_text(damaged)
-        assert Panel(widgets.results_panel(study)).message.startswith("self_tva: 3 of 3 runs")
+        assert Panel(widgets.results_panel(study)).message.startswith("Self T+V+A: 3 of 3 runs")
 
 
 def test_training_on_the_spot(untrained, quick_run):
@@ -284,7 +285,7 @@ def test_training_on_the_spot(untrained, quick_run):
     assert panel.train.layout.display == "none" and panel["Stop"].layout.display == "none"
     panel["text"].value = False
     assert re.fullmatch(
-        r"Train self_va \(3 of 3 runs missing, about \d+ (second|minute)s?\)", panel.train.description
+        r"Train Self V\+A \(3 of 3 runs missing, about \d+ (second|minute)s?\)", panel.train.description
     ), panel.train.description
 
 
@@ -297,10 +298,10 @@ def test_a_training_is_told_and_can_be_stopped(untrained, aside):
     panel = Panel(widgets.results_panel(endless))
     panel.train.click()
     told = panel.panel.children[1].line
-    until(lambda: "Training self_tva: 0 of 3 runs done" in told.value)
+    until(lambda: "Training Self T+V+A: 0 of 3 runs done" in told.value)
     assert panel.train.layout.display == "none" and panel["Stop"].layout.display == ""
     other["text"].value = False
-    until(lambda: other.message.startswith("self_va has not been trained"))
+    until(lambda: other.message.startswith("Self V+A has not been trained"))
     other.train.click()
     until(lambda: "another training of this notebook is going on" in other.view.notice.value)
     time.sleep(3)  # the processes have begun
@@ -308,7 +309,7 @@ def test_a_training_is_told_and_can_be_stopped(untrained, aside):
     panel["Stop"].click()
     until(lambda: panel["Stop"].layout.display == "none")
     assert time.monotonic() - began < 2
-    until(lambda: panel.train.layout.display == "" and panel.train.description.startswith("Train self_tva (3 of 3"))
+    until(lambda: panel.train.layout.display == "" and panel.train.description.startswith("Train Self T+V+A (3 of 3"))
     assert not list(untrained.ledger.folder.glob("self_*/*"))
 
 
@@ -324,8 +325,8 @@ def test_runs_that_are_done_stay_when_a_training_is_stopped(untrained, quick_run
     monkeypatch.setattr(mc.Study, "run", stopped)
     panel = Panel(widgets.results_panel(untrained))
     panel.train.click()
-    assert panel.message.startswith("self_tva: 2 of 3 runs")
-    assert panel.train.description.startswith("Train self_tva (1 of 3 runs missing")
+    assert panel.message.startswith("Self T+V+A: 2 of 3 runs")
+    assert panel.train.description.startswith("Train Self T+V+A (1 of 3 runs missing")
 
 
 def test_failed_training_is_told(untrained, monkeypatch):
@@ -378,7 +379,7 @@ def test_a_ledger_of_1500_runs_is_quick(demo, tmp_path, guessed):
         began = time.process_time()
         panel[name].value = not panel[name].value
         spent.append(time.process_time() - began)
-    assert panel.message.startswith("self_tva: 100 of 100 runs") and min(spent) < 0.5, spent
+    assert panel.message.startswith("Self T+V+A: 100 of 100 runs") and min(spent) < 0.5, spent
 
 
 # -------------------------------------------------------------------------------------------------------------- the kit
@@ -488,8 +489,8 @@ def test_a_saved_notebook_keeps_picture_table_and_the_small_states(study, monkey
     shown: list[dict] = []
     monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
     for make, told in (
-        (widgets.results_panel, ["self_tva: 3 of 3 runs", "Means of all variants", "self_va"]),
-        (widgets.comparison_panel, ["All 10 pairs", "cross_tva", "interval"]),
+        (widgets.results_panel, ["Self T+V+A: 3 of 3 runs", "Means of all variants", "Self V+A"]),
+        (widgets.comparison_panel, ["All 10 pairs", "Cross T+V+A", "interval"]),
         (widgets.attention_panel, ["The network says"]),
     ):
         shown.clear()
@@ -511,7 +512,7 @@ def test_what_is_shown_is_a_function_of_the_state(study):
     assert mc.compare(study.results(), "self_tva", "cross_tva", rope=0.02).verdict in shown.message
     assert len(shown.pictures) == 1 and "<td" in shown.details
     variant = study.variants["self_va"]
-    assert "self_va" in results.results_shown(study, variant, variant, [variant], "accuracy").message
+    assert "Self V+A" in results.results_shown(study, variant, variant, [variant], "accuracy").message
     assert "The network says" in attention.attention_shown(study, "self_tva", 1, 1, _first(study), "t", -1).message
     assert "140 utterances" in corpus.corpus_shown(study.corpus).message
     with pytest.raises(mc.MmerError):
@@ -529,8 +530,8 @@ def test_attention_panel_offers_finished_runs_only(study):
         panel["fold"].value = fold
         assert choices(panel["utterance"]) == study.corpus.folds[fold].test.tolist()
     panel["preset"].value = "corrected"
-    assert "self_tva_corrected has not been trained" in panel.message and panel["fold"].disabled and panel.shows()
-    assert panel.train.description.startswith("Train self_tva_corrected (6 of 6 runs missing")
+    assert "Self T+V+A (corrected) has not been trained" in panel.message and panel["fold"].disabled and panel.shows()
+    assert panel.train.description.startswith("Train Self T+V+A (corrected) (6 of 6 runs missing")
 
 
 def test_attention_maps_are_those_of_the_trained_network(study):
@@ -588,8 +589,8 @@ def test_verdicts_are_those_of_compare(study):
             with panel.panel.view._lock:
                 panel[name].value = value
         found = mc.compare(results, first, second, metric, rope=study.margin, exploratory=why)
-        assert panel.message.startswith(found.sentence())
-        assert all(note in panel.message for note in found.notes)
+        assert panel.message.startswith(named(found.sentence()))
+        assert all(named(note) in panel.message for note in found.notes)
         assert panel.column(3) == ["–" if pd.isna(p) else f"{p:.3f}" for p in side_by_side(found)["p"]]
         assert panel.shows(figures.paired(found, study.corpus.title))
         assert ("not declared have been looked at" in panel.message) == (looked_at > 0)
@@ -612,7 +613,7 @@ def test_no_comparison_with_itself(study):
     panel["second"].value = "self_tva"
     assert "cannot be compared with itself" in panel.text and panel.shows() and not panel.page.select("td")
     panel["second"].value = "self_t"
-    assert "self_t - self_tva" in panel.text and not panel.shows()
+    assert "Self T - Self T+V+A" in panel.text and not panel.shows()
 
 
 def test_panels_say_what_they_lack(study, untrained):

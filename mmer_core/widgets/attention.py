@@ -7,6 +7,7 @@ from mmer_core import figures
 from mmer_core.explain import block_name, explain
 from mmer_core.model import HEADS
 from mmer_core.study import Study
+from mmer_core.typeset import variants_named
 from mmer_core.variant import CHOICES
 from mmer_core.widgets.kit import Panel, Picture, Shown, View, choice, refill
 from mmer_core.widgets.pickers import VariantPicker, rows
@@ -45,8 +46,8 @@ def attention_panel(study: Study) -> Panel:
 
 
 def nothing_shown(study: Study, variant: str) -> Shown:
-    told = f"<b>{variant}</b> has not been trained on the {escape(study.corpus.title)}."
-    return Shown(f"{told} {escape(study.progress())}")
+    told = f"<b>{variants_named(variant)}</b> has not been trained on the {escape(study.corpus.title)}."
+    return Shown(f"{told} {variants_named(escape(study.progress()))}")
 
 
 def attention_shown(study: Study, variant: str, fold: int, seed: int, row: int, block: str, head: int) -> Shown:
@@ -59,7 +60,7 @@ def attention_shown(study: Study, variant: str, fold: int, seed: int, row: int, 
     title += f"{block_name(block)}, {head_name(head)}, {study.corpus.title}"
     one, top = None if head < 0 else head, figures.attention_top(explanation.maps.values())
     draw = partial(figures.attention_map, explanation.maps[block], one, title, top)
-    words = f"attention of {variant}: {block_name(block)}, {head_name(head)}"
+    words = f"attention of {variants_named(variant)}: {block_name(block)}, {head_name(head)}"
     name = f"attention_{variant}_fold{fold}_seed{seed}_row{row}_{block}_{'mean' if head < 0 else head + 1}"
     return Shown(message, [Picture(name, draw, words)])
 

@@ -6,6 +6,7 @@ from html import escape
 from mmer_core import analyses, figures
 from mmer_core.stats import cautions, side_by_side
 from mmer_core.study import Study
+from mmer_core.typeset import variants_named
 from mmer_core.widgets.kit import Panel, Picture, Shown, View, choice, table
 from mmer_core.widgets.pickers import metric_choice, remember, remembered, rows
 
@@ -15,9 +16,10 @@ def comparison_panel(study: Study) -> Panel:
     names = list(dict.fromkeys(study.results()["variant"]))
     if len(names) < 2 or study.margin is None:
         need = "A verdict needs two variants that are trained, and a margin declared in the study."
-        return _empty(f"{need} {escape(study.progress())}")
+        return _empty(f"{need} {variants_named(escape(study.progress()))}")
+    named = [(variants_named(name), name) for name in names]
     start = ("self_tva", "cross_tva") if {"self_tva", "cross_tva"} <= set(names) else names[:2]
-    first, second = (choice(d, names, value=v, width="16em") for d, v in zip(("first", "second"), start, strict=True))
+    first, second = (choice(d, named, value=v, width="16em") for d, v in zip(("first", "second"), start, strict=True))
     metric, view = metric_choice(study), View()
 
     def react() -> partial[Shown]:
@@ -31,7 +33,7 @@ def all_verdicts(study: Study) -> str:
     """The verdict on every pair, folded up."""
     frame = analyses.all_pairs(study).frame
     shown = ["first", "second", "points", "95% low", "95% high", "p (Holm)", "verdict", "exploratory"]
-    pairs = table(frame[shown], **{"p (Holm)": "{:.3f}"})
+    pairs = table(frame[shown], first=variants_named, second=variants_named, **{"p (Holm)": "{:.3f}"})
     return f"<details><summary>All {len(frame)} pairs, second minus first, in points</summary>{pairs}</details>"
 
 
@@ -51,7 +53,8 @@ def comparison_shown(study: Study, first: str, second: str, metric: str) -> Show
     others = table(tests, points=_points, interval=_points, p="{:.3f}", **{"wrong in 5% at most": kept})
     draw = partial(figures.paired, comparison, study.corpus.title)
     picture = Picture(f"paired_{first}_{second}_{metric}", draw, f"paired scores of {first} and {second}")
-    return Shown(f"<b>{verdict}</b>:{rest}{notes}{_looked_at(study, comparison)}", [picture], others)
+    message = f"<b>{verdict}</b>:{rest}{notes}{_looked_at(study, comparison)}"
+    return Shown(variants_named(message), [picture], others)
 
 
 def _looked_at(study: Study, comparison) -> str:

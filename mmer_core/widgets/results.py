@@ -17,6 +17,7 @@ from mmer_core.figures.parts import COLOURS
 from mmer_core.metrics import METRICS, PUBLISHED_NAMES, SOURCE, published_results
 from mmer_core.stats import Comparison
 from mmer_core.study import Study
+from mmer_core.typeset import variants_named
 from mmer_core.variant import CHOICES, Variant
 from mmer_core.widgets import inline
 from mmer_core.widgets.kit import Panel, Picture, Shown, View, choice, refill, table
@@ -36,7 +37,7 @@ def results_panel(study: Study, attentions: Sequence[str] = ("self",)) -> Panel:
         picker.restrict()
         variant, subsets = picker.variant(), picker.subsets()
         trained = list(dict.fromkeys(study.results()["variant"]))
-        refill(beside, {AUTOMATIC: "", **{name: name for name in trained}})
+        refill(beside, {AUTOMATIC: "", **{variants_named(name): name for name in trained}})
         training.offer(study.with_variants([variant]))
         other = study.variants[beside.value] if beside.value else automatic(variant, subsets[-1], trained)
         return partial(results_shown, study, variant, other, subsets, metric.value)
@@ -67,7 +68,8 @@ def results_shown(study: Study, variant: Variant, other: Variant, subsets: Seque
     left += f"<h4>What leaving out costs (points)</h4>{costs(variant, lesser, found)}"
     left += f"<h4>Means of the runs (%)</h4>{scores(results, both)}" if both else ""
     columns = "".join(f"<div>{column(shown, v)}</div>" for v in both)
-    return Shown(message, _to_save(shown, both), f'<div class="mmer-columns"><div>{left}</div>{columns}</div>')
+    details = f'<div class="mmer-columns"><div>{left}</div>{columns}</div>'
+    return Shown(variants_named(message), _to_save(shown, both), variants_named(details))
 
 
 def _trained(study: Study, results: pd.DataFrame, variant: Variant) -> str:
@@ -137,7 +139,7 @@ def costs(variant: Variant, lesser: Mapping[str, Variant], found: Mapping[Pair, 
 def scores(results: pd.DataFrame, variants: Sequence[Variant]) -> str:
     """All scores of one or two variants, with the published ones; lowest and highest run under the pointer."""
     published = published_results().set_index("variant")
-    cells, head = [], ["score", *(v.name.replace("_", "_<br>") for v in variants), "published"]
+    cells, head = [], ["score", *(variants_named(v.name).replace(" ", "<br>", 1) for v in variants), "published"]
     for metric in METRICS:
         name = metric.replace("_", " ")
         theirs = PUBLISHED_NAMES[metric].get("Rajan et al.")
@@ -157,7 +159,7 @@ def all_variants(study: Study, attentions: Sequence[str]) -> str:
     results = study.results().query("attention in @attentions")
     means = (100 * results.groupby("variant", sort=False)[list(METRICS)].mean()).reset_index()
     means.columns = [str(name).replace("_", " ") for name in means.columns]
-    means["variant"] = means["variant"].map(study.marked)
+    means["variant"] = [variants_named(study.marked(name)) for name in means["variant"]]
     return f"<h4>Means of all variants (%)</h4>{table(means)}" if len(means) else ""
 
 

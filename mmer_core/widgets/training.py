@@ -9,6 +9,7 @@ import ipywidgets as W
 
 from mmer_core.errors import MmerError
 from mmer_core.study import Study, duration
+from mmer_core.typeset import variants_named
 from mmer_core.widgets.kit import View
 
 
@@ -36,10 +37,10 @@ class Training(W.HBox):
     def offer(self, study: Study) -> None:
         """Offer to train what this study lacks."""
         self._offered, missing = study, study.missing()
-        (variant,), left = study.variants, self._whole.seconds_left(missing)
+        name, left = _name(study), self._whole.seconds_left(missing)
         about = f", about {duration(left)}" if left else ""
         self.button.layout.display = "" if missing and not self._training else "none"
-        self.button.description = f"Train {variant} ({len(missing)} of {len(study.runs)} runs missing{about})"
+        self.button.description = f"Train {name} ({len(missing)} of {len(study.runs)} runs missing{about})"
 
     def _stop(self) -> None:
         self._stopped.set()
@@ -69,13 +70,18 @@ class Training(W.HBox):
 
     def _tick(self, study: Study, over: threading.Event) -> None:
         """Tell twice a second how many runs are done, and how long the others may take."""
-        (variant,), wanted, began = study.variants, study.missing(), time.monotonic()
+        name, wanted, began = _name(study), study.missing(), time.monotonic()
         while True:
             missing = [run for run in wanted if not study.ledger.has(run)]
             left, spent = self._whole.seconds_left(missing), duration(time.monotonic() - began)
-            told = f"Training {variant}: {len(wanted) - len(missing)} of {len(wanted)} runs done, {spent} so far"
+            told = f"Training {name}: {len(wanted) - len(missing)} of {len(wanted)} runs done, {spent} so far"
             told += f", about {duration(left)} left" if left else ""
             if not self._stopped.is_set():
                 self.line.value = html.escape(told)
             if over.wait(0.5):
                 return
+
+
+def _name(study: Study) -> str:
+    """Of its only variant, as people read it."""
+    return variants_named(*study.variants)
