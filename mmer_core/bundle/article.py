@@ -6,47 +6,22 @@ Words cite as [@key]; `plain` and `in_tex` say how that is read.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from importlib.resources import files
+
+import jinja2
 
 from mmer_core.protocol import Protocol
 from mmer_core.study import Study
 from mmer_core.tables import COLUMN, PAGE
 from mmer_core.typeset import readable, tex
 
-BIBTEX = """
-@inproceedings{rajan2022,
-  author = {Rajan, Vandana and Brutti, Alessio and Cavallaro, Andrea},
-  title = {Is cross-attention preferable to self-attention for multi-modal emotion recognition?},
-  booktitle = {IEEE International Conference on Acoustics, Speech and Signal Processing (ICASSP)},
-  pages = {4693--4697}, note = {arXiv:2202.09263}, year = {2022},
-}
-@article{busso2008,
-  author = {Busso, Carlos and others},
-  title = {IEMOCAP: interactive emotional dyadic motion capture database},
-  journal = {Language Resources and Evaluation}, volume = {42}, pages = {335--359}, year = {2008},
-}
-@inproceedings{vaswani2017,
-  author = {Vaswani, Ashish and others}, title = {Attention is all you need},
-  booktitle = {Advances in Neural Information Processing Systems}, volume = {30}, year = {2017},
-}
-@inproceedings{kingma2015,
-  author = {Kingma, Diederik P. and Ba, Jimmy}, title = {Adam: a method for stochastic optimization},
-  booktitle = {International Conference on Learning Representations}, year = {2015},
-}
-@article{nadeau2003,
-  author = {Nadeau, Claude and Bengio, Yoshua}, title = {Inference for the generalization error},
-  journal = {Machine Learning}, volume = {52}, pages = {239--281}, year = {2003},
-}
-@article{schuirmann1987,
-  author = {Schuirmann, Donald J.}, title = {A comparison of the two one-sided tests procedure and the power
-  approach for assessing the equivalence of average bioavailability},
-  journal = {Journal of Pharmacokinetics and Biopharmaceutics}, volume = {15}, pages = {657--680}, year = {1987},
-}
-@article{holm1979,
-  author = {Holm, Sture}, title = {A simple sequentially rejective multiple test procedure},
-  journal = {Scandinavian Journal of Statistics}, volume = {6}, pages = {65--70}, year = {1979},
-}
-"""
+HERE = files("mmer_core.bundle")
+BIBTEX = (HERE / "references.bib").read_text("utf-8")
 WORKS = {found[1]: found[0] for found in re.finditer(r"@\w+\{(\w+),.*?\n\}\n", BIBTEX, re.S)}
+LATEX = (HERE / "article.tex.j2").read_text("utf-8")
+ARTICLE = jinja2.Template(  # TeX has braces of its own
+    LATEX, variable_start_string="<<", variable_end_string=">>", block_start_string="<%", keep_trailing_newline=True
+)
 CITED = re.compile(r" ?\[@(" + "|".join(WORKS) + r")\]")
 
 
@@ -163,24 +138,6 @@ def _entry(key: str) -> str:
     return f"{who}. {title[1]}{'' if title[1].endswith('?') else '.'} {', '.join([place[1], *more])}."
 
 
-HEAD = rf"""% An example that holds everything: pdflatex article.tex, twice.
-\documentclass[10pt,twocolumn]{{article}}
-\usepackage{{graphicx}}
-\IfFileExists{{booktabs.sty}}{{\usepackage{{booktabs}}}}{{%
-  \newcommand\toprule{{\noalign{{\hrule height 0.8pt\vskip 3pt}}}}
-  \newcommand\midrule{{\noalign{{\vskip 2pt\hrule height 0.5pt\vskip 3pt}}}}
-  \newcommand\bottomrule{{\noalign{{\vskip 2pt\hrule height 0.8pt}}}}}}
-\setlength{{\textwidth}}{{{PAGE:g}pt}}\setlength{{\columnsep}}{{{PAGE - 2 * COLUMN:g}pt}}
-\setlength{{\textheight}}{{672pt}}\setlength{{\hoffset}}{{-1in}}\setlength{{\oddsidemargin}}{{49pt}}
-\setlength{{\voffset}}{{-1in}}\setlength{{\topmargin}}{{36pt}}\setlength{{\headheight}}{{0pt}}\setlength{{\headsep}}{{0pt}}
-\renewcommand\topfraction{{.95}}\renewcommand\dbltopfraction{{.95}}\renewcommand\textfraction{{.05}}
-\renewcommand\floatpagefraction{{.8}}\renewcommand\dblfloatpagefraction{{.8}}
-\setcounter{{topnumber}}{{9}}\setcounter{{dbltopnumber}}{{9}}\setcounter{{totalnumber}}{{9}}
-\emergencystretch=3em
-\pdfsuppressptexinfo=-1\pdftrailerid{{}}\pdfinfo{{/CreationDate (D:20000101000000Z) /ModDate (D:20000101000000Z)}}
-"""
-
-
 def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[str], cited: Iterable[str]) -> str:
     """LaTeX of an article of two columns: methods.tex, findings.tex, all figures (caption, inches) and all tables.
 
@@ -198,17 +155,13 @@ def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[
     floats = [*narrow, *wide, *(rf"\input{{{name}.tex}}" for name in tables)]
     for place in range(15, len(floats), 16):  # TeX holds no more than 18 floats at a time
         floats.insert(place, r"\clearpage")
-    placed, items = "\n".join(floats), "\n".join(rf"\bibitem{{{key}}} {_entry(key)}" for key in _cited(cited))
-    return rf"""{HEAD}\begin{{document}}
-\title{{{tex(f"Self- and cross-attention on the {title}")}}}\author{{}}\date{{}}\maketitle
-\section{{Methods}}
-\input{{methods.tex}}
-\section{{Findings}}
-\input{{findings.tex}}
-{placed}
-\clearpage
-\begin{{thebibliography}}{{9}}
-{items}
-\end{{thebibliography}}
-\end{{document}}
-"""
+    return ARTICLE.render(
+        page=f"{PAGE:g}",
+        gap=f"{PAGE - 2 * COLUMN:g}",
+        title=tex(f"Self- and cross-attention on the {title}"),
+        floats="\n".join(floats),
+        works="\n".join(rf"\bibitem{{{key}}} {_entry(key)}" for key in _cited(cited)),
+    )
+
+
+HEAD = article("", {}, [], []).partition(r"\begin{document}")[0]  # of an article of one's own
