@@ -72,7 +72,8 @@ def write_store(source: Source, path: str | Path) -> Corpus:
             intake = _Intake(source, lambda name: files.enter_context(open(folder / f"{name}.npy", "wb")))
             for utterance in source.utterances():
                 intake.take(utterance)
-            intake.finish_heads()
+            for name in intake.files:
+                intake.write_head(name, len(intake.rows))
         if source.embedding is not None:
             np.save(folder / "embedding.npy", source.embedding)
         facts = {**source.facts, **intake.facts, "dropped": intake.dropped, "findings": intake.findings()}
@@ -104,8 +105,7 @@ class _Intake:
 
     def __init__(self, source: Source, new_file: Callable[[str], BinaryIO]):
         self.source, self.new_file = source, new_file
-        self.files: dict[str, BinaryIO] = {}
-        self.heads: dict[str, dict] = {}  # by file, of no rows
+        self.files: dict[str, tuple[BinaryIO, np.ndarray]] = {}  # with the first row of each
         self.form: tuple = ()  # of the first utterance
         self.rows: dict[bytes, int] = {}  # by digest of the whole utterance
         self.gists: list[bytes] = []  # [N] digests of words, label and lengths
@@ -162,17 +162,16 @@ class _Intake:
     def _write(self, row: Mapping[str, np.ndarray]) -> None:
         for name, x in row.items():
             if name not in self.files:
-                self.files[name] = self.new_file(name)
-                self.heads[name] = {"descr": x.dtype.str, "fortran_order": False, "shape": (0, *x.shape)}
-                np.lib.format.write_array_header_1_0(self.files[name], self.heads[name])
-            self.files[name].write(np.ascontiguousarray(x).data)
+                self.files[name] = self.new_file(name), x
+                self.write_head(name, 0)
+            self.files[name][0].write(np.ascontiguousarray(x).data)
 
-    def finish_heads(self) -> None:
-        """Tell each file how many rows it has: the head has the same length, whatever their number."""
-        for name, file in self.files.items():
-            file.seek(0)
-            shape = (len(self.rows), *self.heads[name]["shape"][1:])
-            np.lib.format.write_array_header_1_0(file, self.heads[name] | {"shape": shape})
+    def write_head(self, name: str, rows: int) -> None:
+        """Tell a file how many rows it has: the head has the same length, whatever their number."""
+        file, first = self.files[name]
+        file.seek(0)
+        head = {"descr": first.dtype.str, "fortran_order": False, "shape": (rows, *first.shape)}
+        np.lib.format.write_array_header_1_0(file, head)
 
     def findings(self) -> list[str]:
         twice = sum(len(rows) - len(set(rows)) for rows in self.places.values())

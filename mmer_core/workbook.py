@@ -39,9 +39,11 @@ study = mc.open_study()
 corpus = study.corpus"""
 # The app's page may ask this machine and no other; voila would fetch icons and unknown widgets from elsewhere.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws://127.0.0.1:* data: blob:"
-SERVER = {"ip": "127.0.0.1", "auto_token": True, "open_browser": False}
-SERVER |= {"tornado_settings": {"headers": {"Content-Security-Policy": POLICY}}}
-VOILA = {"Voila": SERVER, "VoilaConfiguration": {"show_margins": True, "show_tracebacks": True}}
+HEADERS = {"headers": {"Content-Security-Policy": POLICY}}
+VOILA = {
+    "Voila": {"ip": "127.0.0.1", "auto_token": True, "open_browser": False, "tornado_settings": HEADERS},
+    "VoilaConfiguration": {"show_margins": True, "show_tracebacks": True},
+}
 
 
 class Progress:
@@ -131,20 +133,20 @@ def _failure(source: str, error: CellExecutionError | DeadKernelError) -> str:
 
 def write_pages(executed: Sequence[Path], folder: Path) -> Path:
     """Write executed notebooks as pages that need no other file and no network, and an index.html; returns that."""
-    corpora: list[str] = []
     pages: dict[str, NotebookNode] = {}
-    contents: list[str] = []
+    corpora, contents = [], []
     for file in executed:
-        notebook = read(file, as_version=4)
+        pages[file.stem] = notebook = read(file, as_version=4)
         title, *sections = _headings(notebook) or [file.stem]
-        corpus = notebook.metadata.get("mmer", {}).get("corpus", "")
-        corpora.append(corpus)
+        corpora.append(corpus := notebook.metadata.get("mmer", {}).get("corpus", ""))
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
         broken = " **(not executed to its end)**" * any(output.output_type == "error" for output in outputs)
+        for cell in notebook.cells:
+            if "outputs" in cell:  # without what only a kernel can show: a panel has left its still picture, too
+                cell.outputs = [output for output in cell.outputs if VIEW not in output.get("data", ())]
         contents.append(f"## [{title}]({file.stem}.html){broken}\n\n{' · '.join(sections)}")
-        _only_stills(notebook)
+        notebook.metadata.pop("widgets", None)
         notebook.metadata |= {"title": title, "head": f"[mmer](index.html) {corpus and '·'} {corpus}"}
-        pages[file.stem] = notebook
     told = " ".join(f"Carried out on the {corpus}." for corpus in dict.fromkeys(corpora) if corpus)
     told += " A synthetic corpus shows that the workbook works; **it is no evidence about people.**" * ("synth" in told)
     text = INDEX.format(corpora=told, contents="\n\n".join(contents))
@@ -154,14 +156,6 @@ def write_pages(executed: Sequence[Path], folder: Path) -> Path:
     for name, notebook in pages.items():
         (folder / f"{name}.html").write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
     return folder / "index.html"
-
-
-def _only_stills(notebook: NotebookNode) -> None:
-    """Take out what only a kernel can show: a panel has left its still picture, too."""
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if VIEW not in output.get("data", ())]
 
 
 def _headings(notebook: NotebookNode) -> list[str]:

@@ -15,19 +15,43 @@ from mmer_core.study import Study
 from mmer_core.tables import COLUMN, PAGE
 from mmer_core.typeset import readable, tex
 
-HERE = files("mmer_core.bundle")
-BIBTEX = (HERE / "references.bib").read_text("utf-8")
+
+def _read(name: str) -> str:
+    return (files("mmer_core.bundle") / name).read_text("utf-8")
+
+
+BIBTEX = _read("references.bib")
 WORKS = {found[1]: found[0] for found in re.finditer(r"@\w+\{(\w+),.*?\n\}\n", BIBTEX, re.S)}
-LATEX = (HERE / "article.tex.j2").read_text("utf-8")
+METHODS = jinja2.Template(re.sub(r"\s*\n\s*", " ", _read("methods.txt.j2")).strip(), undefined=jinja2.StrictUndefined)
 ARTICLE = jinja2.Template(  # TeX has braces of its own
-    LATEX, variable_start_string="<<", variable_end_string=">>", block_start_string="<%", keep_trailing_newline=True
+    _read("article.tex.j2"),
+    variable_start_string="<<",
+    variable_end_string=">>",
+    block_start_string="<%",
+    keep_trailing_newline=True,
 )
 CITED = re.compile(r" ?\[@(" + "|".join(WORKS) + r")\]")
 
 
 def methods(study: Study) -> str:
     """What was done, from the study's own settings; nothing is said that they do not hold."""
-    return " ".join([*_corpus(study), _runs(study), *_protocol(study), *_verdicts(study)])
+    ours, theirs = asdict(study.protocol), asdict(Protocol(precision="float64"))
+    changed = "; ".join(f"{k.replace('_', ' ')} is {v}, not {theirs[k]}" for k, v in ours.items() if v != theirs[k])
+    noted, exploratory = study.ledger.declared(study.corpus.fingerprint), study.exploratory()
+    return METHODS.render(
+        study=study,
+        corpus=study.corpus,
+        protocol=study.protocol,
+        missing=len(study.missing()),
+        changed=changed.replace("None", "unlimited"),
+        declared=noted and not exploratory,
+        exploratory=exploratory,
+        count=_count,
+    )
+
+
+def _count(things: Sequence | dict, noun: str) -> str:
+    return f"{len(things):,} {noun}{'s' if len(things) != 1 else ''}"
 
 
 def findings(study: Study, report: str) -> str:
@@ -35,69 +59,6 @@ def findings(study: Study, report: str) -> str:
     missing = len(study.missing())
     lacking = [f"{missing} of {len(study.runs)} runs are missing, so all of this is interim."] if missing else []
     return " ".join([*(line[0].upper() + line[1:] for line in report.splitlines()), *lacking])
-
-
-def _corpus(study: Study) -> list[str]:
-    corpus = study.corpus
-    source = " [@busso2008]" if "iemocap" in corpus.name.lower() and not corpus.synthetic else ""
-    made = "The corpus is made by a program: results on it show that the code works and say nothing of people."
-    return [
-        "We compare self- and cross-attention [@vaswani2017] between modalities in the network of a published study"
-        f" [@rajan2022] on the {corpus.title}{source}: {len(corpus):,} utterances of {len(corpus.classes)} classes.",
-        *([made] if corpus.synthetic else []),
-    ]
-
-
-def _runs(study: Study) -> str:
-    missing = len(study.missing())
-    lacking = f"{missing} of them are missing so far." if missing else "All of them were carried out."
-    return (
-        f"Each of {_count(study.variants, 'variant')} ({', '.join(study.variants)}) is trained on"
-        f" {_count(study.folds, 'fold')} with {_count(study.seeds, 'seed')} ({', '.join(map(str, study.seeds))}):"
-        f" {_count(study.runs, 'run')}. {lacking}"
-    )
-
-
-def _protocol(study: Study) -> list[str]:
-    ours, theirs = asdict(study.protocol), asdict(Protocol(precision="float64"))
-    end = f" or {ours['max_epochs']} epochs are over" if ours["max_epochs"] else ""
-    changed = "; ".join(f"{k.replace('_', ' ')} is {v}, not {theirs[k]}" for k, v in ours.items() if v != theirs[k])
-    said = (
-        "Adam [@kingma2015] starts at a learning rate of {learning_rate:g}, with {batch_size} utterances a batch; the"
-        " rate is multiplied by {plateau_factor:g} after {plateau_patience} epochs without a lower loss on the dev"
-        " part. Training stops when {stop_patience} epochs bring no higher accuracy on dev{end}; the first best epoch"
-        " is scored once on the test part."
-    ).format(end=end, **ours)
-    differs = f"This differs from the published protocol: {changed.replace('None', 'unlimited')}."
-    return [said, differs] if changed else [said]
-
-
-def _verdicts(study: Study) -> list[str]:
-    metric, noted = study.primary_metric, study.ledger.declared(study.corpus.fingerprint)
-    if study.margin is None:
-        return [f"The primary metric is {metric}; no margin was declared, so there are no verdicts."]
-    reason = study.exploratory()
-    when = "both were declared before the first run" if noted and not reason else f"exploratory: {reason}"
-    folds = (
-        "Scores are averaged over the seeds of a fold; the differences of the fold means are judged by Student's t"
-        " with their variance raised for overlapping train parts [@nadeau2003]."
-    )
-    splits = (
-        "With fewer than three folds each verdict, on accuracy, speaks of one split only: its variance is that over"
-        " test utterances and seeds, and other train parts are not accounted for."
-    )
-    return [
-        f"The primary metric is {metric}, the margin {100 * study.margin:g} points ({when}).",
-        folds if len(study.folds) > 2 else splits,
-        "A difference is called different if its 95% interval excludes zero, equivalent if its 90% interval lies within"
-        " the margin (two one-sided tests at 5% [@schuirmann1987]), negligible if both hold, and undecided if neither"
-        " does; undecided is no evidence of equality. Over several comparisons p is corrected by Holm's method"
-        " [@holm1979].",
-    ]
-
-
-def _count(things: Sequence | dict, noun: str) -> str:
-    return f"{len(things):,} {noun}{'s' if len(things) != 1 else ''}"
 
 
 def plain(text: str) -> str:
