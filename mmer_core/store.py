@@ -1,20 +1,18 @@
 """Writing a store: the one way by which any source of utterances becomes a corpus.
 
-A reader of other people's files is a `Source`: it tells what is known of the corpus and yields its utterances.
-`write_store` goes through them once. Each is checked, its lengths are settled, and its content is hashed; what was not
-seen before is written at once, so that no corpus has to fit into memory.
+`write_store` goes once through the utterances of a `Source`. Each is checked, its lengths are settled, and its content
+is hashed; what was not seen before is written at once, so that no corpus has to fit into memory.
 """
 
 import contextlib
 import hashlib
 import os
-import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -44,7 +42,7 @@ class Utterance:
 
 
 class Source:
-    """One format, one class. When it is made it may map files and check their heads; `utterances` reads them."""
+    """A reader of one format. When it is made it may map files and check their heads; `utterances` reads them."""
 
     facts: Mapping[str, Any]  # what corpus.json notes of the corpus: name, source, synthetic, classes, words
     folds: Sequence[int]
@@ -89,15 +87,13 @@ def new_store(path: str | Path) -> Iterator[Path]:
     if path.exists():
         raise CorpusError(path, "a place that is free for a new store", "something there already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    scratch.chmod(0o755)
-    try:
-        yield scratch
-        os.replace(scratch, path)
-    except OSError as error:
-        raise CorpusError(path, "a free place with room for a new store", str(error)) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as scratch:
+        os.chmod(scratch, 0o755)
+        try:
+            yield Path(scratch)
+            os.replace(scratch, path)
+        except OSError as error:
+            raise CorpusError(path, "a free place with room for a new store", str(error)) from error
 
 
 class _Intake:

@@ -23,13 +23,12 @@ def _read(name: str) -> str:
 BIBTEX = _read("references.bib")
 WORKS = {found[1]: found[0] for found in re.finditer(r"@\w+\{(\w+),.*?\n\}\n", BIBTEX, re.S)}
 METHODS = jinja2.Template(re.sub(r"\s*\n\s*", " ", _read("methods.txt.j2")).strip(), undefined=jinja2.StrictUndefined)
-ARTICLE = jinja2.Template(  # TeX has braces of its own
-    _read("article.tex.j2"),
-    variable_start_string="<<",
-    variable_end_string=">>",
-    block_start_string="<%",
-    keep_trailing_newline=True,
-)
+IN_TEX = jinja2.Environment("<%", "%>", "<<", ">>", keep_trailing_newline=True)  # TeX has braces of its own
+ARTICLE = IN_TEX.from_string(_read("article.tex.j2"))
+FIELDS = {
+    key: {name: " ".join(value.split()) for name, value in re.findall(r"(\w+) = \{(.*?)\}", work, re.S)}
+    for key, work in WORKS.items()
+}
 CITED = re.compile(r" ?\[@(" + "|".join(WORKS) + r")\]")
 
 
@@ -37,17 +36,8 @@ def methods(study: Study) -> str:
     """What was done, from the study's own settings; nothing is said that they do not hold."""
     ours, theirs = asdict(study.protocol), asdict(Protocol(precision="float64"))
     changed = "; ".join(f"{k.replace('_', ' ')} is {v}, not {theirs[k]}" for k, v in ours.items() if v != theirs[k])
-    noted, exploratory = study.ledger.declared(study.corpus.fingerprint), study.exploratory()
-    return METHODS.render(
-        study=study,
-        corpus=study.corpus,
-        protocol=study.protocol,
-        missing=len(study.missing()),
-        changed=changed.replace("None", "unlimited"),
-        declared=noted and not exploratory,
-        exploratory=exploratory,
-        count=_count,
-    )
+    changed, noted = changed.replace("None", "unlimited"), study.ledger.declared(study.corpus.fingerprint)
+    return METHODS.render(study=study, count=_count, changed=changed, noted=noted, reason=study.exploratory())
 
 
 def _count(things: Sequence | dict, noun: str) -> str:
@@ -80,20 +70,16 @@ def _cited(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found[1] for text in texts for found in CITED.finditer(text)))
 
 
-def _fields(key: str) -> dict[str, str]:
-    return {name: " ".join(value.split()) for name, value in re.findall(r"(\w+) = \{(.*?)\}", WORKS[key], re.S)}
-
-
 def _named(key: str) -> str:
     """How a sentence names a work."""
-    names = [author.split(",")[0] for author in _fields(key)["author"].split(" and ")]
+    names = [author.split(",")[0] for author in FIELDS[key]["author"].split(" and ")]
     who = " and ".join(names) if len(names) < 3 and "others" not in names else f"{names[0]} et al."
-    return f"{who}, {_fields(key)['year']}"
+    return f"{who}, {FIELDS[key]['year']}"
 
 
 def _entry(key: str) -> str:
     """A work in a list of references."""
-    author, title, place, *rest = _fields(key).items()
+    author, title, place, *rest = FIELDS[key].items()
     who = author[1].replace(" and others", ", et al.").replace(" and ", "; ").rstrip(".")
     more = [{"volume": "vol. ", "pages": "pp. "}.get(name, "") + value for name, value in rest]
     return f"{who}. {title[1]}{'' if title[1].endswith('?') else '.'} {', '.join([place[1], *more])}."
@@ -104,25 +90,21 @@ def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[
 
     Those of one column come first: TeX fills pages better with floats of one width.
     """
-    narrow: list[str] = []
-    wide: list[str] = []
-    for name, (caption, inches) in figures.items():
-        width = inches * 72.27
-        kind, most, floats = ("figure*", PAGE, wide) if width > COLUMN + 2 else ("figure", COLUMN, narrow)
+    points = {name: inches * 72.27 for name, (_, inches) in figures.items()}
+    wide = {name: width > COLUMN + 2 for name, width in points.items()}
+    floats = []
+    for name in sorted(figures, key=lambda name: wide[name]):
+        kind, most = ("figure*", PAGE) if wide[name] else ("figure", COLUMN)
         floats.append(
-            rf"\begin{{{kind}}}[t]\centering\includegraphics[width={min(width, most):.1f}pt]{{{name}.pdf}}"
-            rf"\caption{{{tex(readable(caption))}}}\label{{fig:{name}}}\end{{{kind}}}"
+            rf"\begin{{{kind}}}[t]\centering\includegraphics[width={min(points[name], most):.1f}pt]{{{name}.pdf}}"
+            rf"\caption{{{tex(readable(figures[name][0]))}}}\label{{fig:{name}}}\end{{{kind}}}"
         )
-    floats = [*narrow, *wide, *(rf"\input{{{name}.tex}}" for name in tables)]
+    floats += [rf"\input{{{name}.tex}}" for name in tables]
     for place in range(15, len(floats), 16):  # TeX holds no more than 18 floats at a time
         floats.insert(place, r"\clearpage")
-    return ARTICLE.render(
-        page=f"{PAGE:g}",
-        gap=f"{PAGE - 2 * COLUMN:g}",
-        title=tex(f"Self- and cross-attention on the {title}"),
-        floats="\n".join(floats),
-        works="\n".join(rf"\bibitem{{{key}}} {_entry(key)}" for key in _cited(cited)),
-    )
+    works = [rf"\bibitem{{{key}}} {_entry(key)}" for key in _cited(cited)]
+    widths = {"page": f"{PAGE:g}", "gap": f"{PAGE - 2 * COLUMN:g}"}
+    return ARTICLE.render(widths, title=tex(f"Self- and cross-attention on the {title}"), floats=floats, works=works)
 
 
 HEAD = article("", {}, [], []).partition(r"\begin{document}")[0]  # of an article of one's own
