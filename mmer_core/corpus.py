@@ -124,22 +124,21 @@ class Corpus:
         n = self.lengths["text"][row] if "text" in self.lengths else 0
         if "tokens" not in self.arrays:
             return [f"[{i}]" for i in range(n)]
-        tokens = self.arrays["tokens"][row, :n]
-        return [self.words[i] or f"#{i}" if self.words else f"#{i}" for i in tokens]
+        return [(self.words and self.words[i]) or f"#{i}" for i in self.arrays["tokens"][row, :n]]
 
     def report(self) -> dict[str, pd.DataFrame]:
         """What is in the corpus, as tables: "classes", "folds", "lengths" (time steps) and "text"."""
         counts = np.bincount(self.label, minlength=len(self.classes))
         classes = pd.DataFrame({"class": self.classes, "utterances": counts, "share": counts / counts.sum()})
-        folds = [(k, *map(len, fold), self.dropped[k]) for k, fold in self.folds.items()]
+        parts = [(k, *map(len, fold), self.dropped[k]) for k, fold in self.folds.items()]
+        folds = pd.DataFrame(parts, columns=["fold", *PARTS, "no video"])
         rows = []
         for m, n in self.lengths.items():
             full, dim = getattr(self.sizes, m)
             rows.append((m, dim, full, *np.quantile(n, [0.05, 0.5, 0.95]), 1 - n.mean() / full, (n == full).sum()))
         names = ["modality", "features", "steps", "5%", "median", "95%", "share of padding", "utterances that fill it"]
         lengths = pd.DataFrame(rows, columns=names)
-        fold_table = pd.DataFrame(folds, columns=["fold", *PARTS, "no video"])
-        return {"classes": classes, "folds": fold_table, "lengths": lengths, "text": self._text_report()}
+        return {"classes": classes, "folds": folds, "lengths": lengths, "text": self._text_report()}
 
     def _text_report(self) -> pd.DataFrame:
         if "tokens" not in self.arrays:

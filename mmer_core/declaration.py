@@ -118,9 +118,8 @@ def declared_pairs(comparisons: Iterable[Pair | str], variants: Sequence[Variant
 
 
 def _refuse_unknown(where: str, settings: Iterable[str], known: Sequence[str]) -> None:
-    for setting in settings:
-        if setting not in known:
-            raise MmerError(f"{where}unknown setting {setting!r}; known are {', '.join(known)}")
+    if unknown := [setting for setting in settings if setting not in known]:
+        raise MmerError(f"{where}unknown setting {unknown[0]!r}; known are {', '.join(known)}")
 
 
 def _variant(given: object) -> Variant:

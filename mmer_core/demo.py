@@ -4,7 +4,7 @@ Every modality of every utterance has exactly two loud segments at random places
 All patterns are rows of one Hadamard matrix, so cues and decoys are equally loud and orthogonal; which decoy sounds has
 nothing to do with the class. The rest is noise, and filler words. The label is shown in one of two ways.
 
-*By one cue.* Each class has a cue of its own in one modality (`Emotion.own`). The other two hold decoys only.
+*By one cue.* Each class has a cue of its own in one modality (`own` in emotions.csv). The other two hold decoys only.
 
 *By the conjunction of two.* Each class is a cell of a 3 x 3 table: its row is a cue in text, its column a cue in video
 and (row + column) mod 3 a cue in audio. Any two of the three single out the class (this one AND that one); one alone
@@ -17,7 +17,6 @@ all three show everything: tri > bi > uni. `conjunction` says what share of the 
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,24 +32,10 @@ FOLDS = 5
 NOTHING, CUE, DECOY = 0, 1, 2  # what planted_text, planted_video and planted_audio say of a time step
 
 
-class Emotion(NamedTuple):
-    """How one class shows."""
-
-    utterances: int  # in IEMOCAP: the demo has the same shares
-    own: str  # the modality that shows it by one cue
-    row: int  # the cell of the table of conjunctions
-    column: int
-
-
-EMOTIONS = {
-    "angry": Emotion(1103, "audio", 2, 0),
-    "excited": Emotion(1041, "audio", 0, 2),
-    "happy": Emotion(595, "video", 0, 1),
-    "sad": Emotion(1084, "audio", 1, 2),
-    "frustrated": Emotion(1849, "text", 2, 1),
-    "surprise": Emotion(107, "text", 2, 2),
-    "neutral": Emotion(1708, "video", 1, 0),
-}
+# How each class shows: its utterances in IEMOCAP, of which the demo has the same shares; the modality of its own cue;
+# and its row and column in the table of conjunctions.
+_TABLE = pd.read_csv(Path(__file__).with_name("emotions.csv"), index_col="emotion")
+EMOTIONS = {emotion.Index: emotion for emotion in _TABLE.itertuples()}
 OWN = {m: [name for name, e in EMOTIONS.items() if e.own == m] for m in MODALITIES.values()}
 SIZES = {"text": Size(10, 16), "video": Size(10, 16), "audio": Size(16, 16)}
 SEGMENT = {"text": (1, 2), "video": (2, 3), "audio": (3, 4)}  # shortest and longest cue or decoy, in time steps

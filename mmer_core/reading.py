@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,9 @@ from mmer_core.ledger import Ledger, Record, Run
 from mmer_core.metrics import METRICS
 from mmer_core.stats import Comparison, Difference, compare, on_each_split
 from mmer_core.variant import Variant
+
+COLUMNS = ["variant", "modalities", "attention", "pooling", "fold", "seed", *METRICS]  # of results
+COLUMNS += ["dev_accuracy", "n_train", "n_dev", "n_test", "parameters", "best_epoch", "epochs", "seconds"]
 
 
 class Reader:
@@ -28,12 +33,8 @@ class Reader:
             where = f"{declaration.file}: " if declaration.file else ""
             raise MmerError(f"{where}{corpus!r} has the folds {list(corpus.folds)}; got {sorted(lacking)}")
         self.primary_metric, self.margin = declaration.primary_metric, declaration.margin
-        self.runs = [
-            Run(corpus.fingerprint, variant, fold, seed, self.protocol)
-            for variant in declaration.variants
-            for seed in self.seeds
-            for fold in self.folds
-        ]
+        wanted = product(declaration.variants, self.seeds, self.folds)
+        self.runs = [Run(corpus.fingerprint, variant, fold, seed, self.protocol) for variant, seed, fold in wanted]
 
     def missing(self) -> list[Run]:
         """The runs that the ledger lacks."""
@@ -53,9 +54,7 @@ class Reader:
 
     def results(self) -> pd.DataFrame:
         """One row a finished run: variant, fold, seed, test scores in [0, 1], counts, parameters, epochs, seconds."""
-        columns = ["variant", "modalities", "attention", "pooling", "fold", "seed", *METRICS]
-        columns += ["dev_accuracy", "n_train", "n_dev", "n_test", "parameters", "best_epoch", "epochs", "seconds"]
-        return pd.DataFrame([_result(*finished) for finished in self._finished()], columns=columns)
+        return pd.DataFrame([_result(*finished) for finished in self._finished()], columns=COLUMNS)
 
     def publishable(self) -> pd.DataFrame:
         """One row a finished run, to give away: `results`, all settings, and where they come from.
@@ -82,21 +81,17 @@ class Reader:
         """
         rows = []
         for run, record in self._finished():
-            known = dict(variant=run.variant.name, fold=run.fold, seed=run.seed)
             counts = {f"n_{part}": record.summary["counts"][part] for part in ("train", "test")}
             for k, name in enumerate(self.corpus.classes):
                 right, n = record.confusion[k, k], record.confusion[k].sum()
-                rows.append({**known, "class": name, "recall": right / n if n else float("nan"), **counts, "n": n})
+                recall = {"class": name, "recall": right / n if n else float("nan")}
+                rows.append(_place(run) | recall | counts | {"n": n})
         return pd.DataFrame(rows, columns=["variant", "fold", "seed", "class", "recall", "n_train", "n_test", "n"])
 
     def learning_curves(self) -> pd.DataFrame:
         """One row an epoch: variant, fold, seed, epoch, train_loss, dev_loss, dev_accuracy, learning_rate."""
         columns = ["variant", "fold", "seed", "epoch", "train_loss", "dev_loss", "dev_accuracy", "learning_rate"]
-        rows = [
-            dict(variant=run.variant.name, fold=run.fold, seed=run.seed) | epoch
-            for run, record in self._finished()
-            for epoch in record.curve
-        ]
+        rows = [_place(run) | epoch for run, record in self._finished() for epoch in record.curve]
         return pd.DataFrame(rows, columns=columns)
 
     def predictions(self, variant: str) -> dict[tuple[int, int], dict[str, np.ndarray]]:
@@ -142,8 +137,14 @@ class Reader:
         The difference is second minus first; each one says why it is exploratory, if it is, and notes what is still
         missing. Pairs that cannot be judged yet are left out: see `open_pairs`. MmerError without a margin.
         """
-        results, metric = self.results(), metric or self.primary_metric
-        return [self._compare(results, pair, metric) for pair in self._pairs(pairs) if not self._open(results, pair)]
+        results, metric, found = self.results(), metric or self.primary_metric, []
+        for pair in self._pairs(pairs):
+            assert self.margin is not None  # see `_pairs`
+            if not self._open(results, pair):
+                stamp = self.exploratory(metric, pair)
+                found.append(compare(results, *pair, metric, rope=self.margin, exploratory=stamp))
+                found[-1].notes.extend(self._interim(pair))
+        return found
 
     def open_pairs(self, pairs: Iterable[Pair] | None = None) -> dict[Pair, str]:
         """Why declared pairs (or others) cannot be judged by `comparisons` yet, in words."""
@@ -205,21 +206,13 @@ class Reader:
     def _open(self, results: pd.DataFrame, pair: Pair) -> str:
         """Why two variants cannot be judged over folds; empty if they can."""
         folds = [set(results.loc[results["variant"] == name, "fold"]) for name in pair]
-        has = [
-            f"{name} has {'folds ' + ', '.join(map(str, sorted(f))) if f else 'no runs'}"
-            for name, f in zip(pair, folds, strict=True)
-        ]
         if folds[0] != folds[1] or not folds[0]:
-            return f"both sides need the same folds, but {has[0]} and {has[1]}, of {len(self.folds)}"
+            has = [f"has {'folds ' + ', '.join(map(str, sorted(mine))) if mine else 'no runs'}" for mine in folds]
+            both = f"{pair[0]} {has[0]} and {pair[1]} {has[1]}"
+            return f"both sides need the same folds, but {both}, of {len(self.folds)}"
         if len(folds[0]) < 3:
             return f"a verdict over folds needs three or more; {pair[0]} and {pair[1]} have {len(folds[0])}"
         return ""
-
-    def _compare(self, results: pd.DataFrame, pair: Pair, metric: str) -> Comparison:
-        assert self.margin is not None  # see `_pairs`
-        found = compare(results, *pair, metric, rope=self.margin, exploratory=self.exploratory(metric, pair))
-        found.notes.extend(self._interim(pair))
-        return found
 
     def _judged(self) -> tuple[list[Difference], dict[str, str]]:
         """`judged` and `unjudged`: what one pair or split lacks is no reason to be silent about the others."""
@@ -246,19 +239,16 @@ class Reader:
 
     def _interim(self, pair: Pair) -> list[str]:
         """A note where runs are missing."""
-        marked = [self.marked(name) for name in pair]
-        missing = [mark for mark, name in zip(marked, pair, strict=True) if mark != name]
+        missing = [mark for name in pair if (mark := self.marked(name)) != name]
         return [f"Interim, while runs are missing: {', '.join(missing)}."] if missing else []
+
+
+def _place(run: Run) -> dict[str, Any]:
+    return {"variant": run.variant.name, "fold": run.fold, "seed": run.seed}
 
 
 def _result(run: Run, record: Record) -> dict:
     """One row of `Reader.results`."""
-    variant = {name: getattr(run.variant, name) for name in ("modalities", "attention", "pooling")}
     counts = {f"n_{part}": record.summary["counts"][part] for part in PARTS}
-    return (
-        {"variant": run.variant.name, **variant, "fold": run.fold, "seed": run.seed}
-        | {metric: record.scores[metric] for metric in METRICS}
-        | {"dev_accuracy": record.summary["dev_accuracy"], **counts}
-        | {name: record.summary[name] for name in ("parameters", "best_epoch")}
-        | {"epochs": len(record.curve), "seconds": record.summary["seconds"]}
-    )
+    known = record.summary | record.scores | counts | {"epochs": len(record.curve)} | asdict(run.variant) | _place(run)
+    return {column: known[column] for column in COLUMNS}

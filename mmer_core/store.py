@@ -1,20 +1,18 @@
 """Writing a store: the one way by which any source of utterances becomes a corpus.
 
-A reader of other people's files is a `Source`: it tells what is known of the corpus and yields its utterances.
-`write_store` goes through them once. Each is checked, its lengths are settled, and its content is hashed; what was not
-seen before is written at once, so that no corpus has to fit into memory.
+`write_store` goes once through the utterances of a `Source`. Each is checked, its lengths are settled, and its content
+is hashed; what was not seen before is written at once, so that no corpus has to fit into memory.
 """
 
 import contextlib
 import hashlib
 import os
-import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -44,7 +42,7 @@ class Utterance:
 
 
 class Source:
-    """One format, one class. When it is made it may map files and check their heads; `utterances` reads them."""
+    """A reader of one format. When it is made it may map files and check their heads; `utterances` reads them."""
 
     facts: Mapping[str, Any]  # what corpus.json notes of the corpus: name, source, synthetic, classes, words
     folds: Sequence[int]
@@ -72,7 +70,8 @@ def write_store(source: Source, path: str | Path) -> Corpus:
             intake = _Intake(source, lambda name: files.enter_context(open(folder / f"{name}.npy", "wb")))
             for utterance in source.utterances():
                 intake.take(utterance)
-            intake.finish_heads()
+            for name in intake.files:
+                intake.write_head(name, len(intake.rows))
         if source.embedding is not None:
             np.save(folder / "embedding.npy", source.embedding)
         facts = {**source.facts, **intake.facts, "dropped": intake.dropped, "findings": intake.findings()}
@@ -88,15 +87,13 @@ def new_store(path: str | Path) -> Iterator[Path]:
     if path.exists():
         raise CorpusError(path, "a place that is free for a new store", "something there already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    scratch.chmod(0o755)
-    try:
-        yield scratch
-        os.replace(scratch, path)
-    except OSError as error:
-        raise CorpusError(path, "a free place with room for a new store", str(error)) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as scratch:
+        os.chmod(scratch, 0o755)
+        try:
+            yield Path(scratch)
+            os.replace(scratch, path)
+        except OSError as error:
+            raise CorpusError(path, "a free place with room for a new store", str(error)) from error
 
 
 class _Intake:
@@ -104,8 +101,7 @@ class _Intake:
 
     def __init__(self, source: Source, new_file: Callable[[str], BinaryIO]):
         self.source, self.new_file = source, new_file
-        self.files: dict[str, BinaryIO] = {}
-        self.heads: dict[str, dict] = {}  # by file, of no rows
+        self.files: dict[str, tuple[BinaryIO, np.ndarray]] = {}  # with the first row of each
         self.form: tuple = ()  # of the first utterance
         self.rows: dict[bytes, int] = {}  # by digest of the whole utterance
         self.gists: list[bytes] = []  # [N] digests of words, label and lengths
@@ -162,17 +158,16 @@ class _Intake:
     def _write(self, row: Mapping[str, np.ndarray]) -> None:
         for name, x in row.items():
             if name not in self.files:
-                self.files[name] = self.new_file(name)
-                self.heads[name] = {"descr": x.dtype.str, "fortran_order": False, "shape": (0, *x.shape)}
-                np.lib.format.write_array_header_1_0(self.files[name], self.heads[name])
-            self.files[name].write(np.ascontiguousarray(x).data)
+                self.files[name] = self.new_file(name), x
+                self.write_head(name, 0)
+            self.files[name][0].write(np.ascontiguousarray(x).data)
 
-    def finish_heads(self) -> None:
-        """Tell each file how many rows it has: the head has the same length, whatever their number."""
-        for name, file in self.files.items():
-            file.seek(0)
-            shape = (len(self.rows), *self.heads[name]["shape"][1:])
-            np.lib.format.write_array_header_1_0(file, self.heads[name] | {"shape": shape})
+    def write_head(self, name: str, rows: int) -> None:
+        """Tell a file how many rows it has: the head has the same length, whatever their number."""
+        file, first = self.files[name]
+        file.seek(0)
+        head = {"descr": first.dtype.str, "fortran_order": False, "shape": (rows, *first.shape)}
+        np.lib.format.write_array_header_1_0(file, head)
 
     def findings(self) -> list[str]:
         twice = sum(len(rows) - len(set(rows)) for rows in self.places.values())

@@ -3,29 +3,21 @@
 Whatever stands in a corpus or a study (a name, a class, a transcript) is text: nothing in it reaches TeX as a command.
 """
 
+import csv
 import html as _html
 import re
 import textwrap
 import unicodedata
+from importlib.resources import files
 
 from mmer_core.metrics import METRICS
 from mmer_core.variant import SWITCH_NAMES
 
-SUFFIXES = {"nosp": "no SP", "corrected": "corrected", "mask": "masked"} | {
-    name: name for switch, name in SWITCH_NAMES.items() if switch != "mask_padding"
-}
+SUFFIXES = {name: name for name in SWITCH_NAMES.values()}
+SUFFIXES |= {"mask": "masked", "nosp": "no SP", "corrected": "corrected"}
 VARIANT = re.compile(rf"\b(self|cross|both|uniform)_([tva]{{1,3}})((?:_(?:{'|'.join(SUFFIXES)}|\d+x\d+))*)(?!\w)")
-MATHS = {"−": "$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$"}
-TEX = {
-    **{c: f"\\{c}" for c in "{}%&#_$"},
-    **{"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "`": "{`}"},
-    **{"[": "{[}", "]": "{]}", "*": "{*}"},  # behind a \\ they would be its options
-    **{c: f"${c}$" for c in "<>|"},
-    **{"–": r"\textendash{}", "—": r"\textemdash{}", "…": r"\ldots{}", "’": "'", "‘": "{`}"},
-    **{'"': r"\textquotedblright{}", "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}"},
-    **dict(zip("ßæÆøØœłŁ", (rf"\{name}{{}}" for name in ["ss", "ae", "AE", "o", "O", "oe", "l", "L"]), strict=True)),
-    **MATHS,
-}
+# Letters that TeX has commands for, or that would be commands; [, ] and * would be options of a \\ before them.
+TEX = dict(csv.reader((files("mmer_core") / "tex.csv").read_text("utf-8").splitlines()))
 ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0307": ".", "\u0308": '"'}
 ACCENTS |= {"\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0306": "u", "\u0327": "c"}
 MARKDOWN = {c: f"\\{c}" for c in r"\|*_`<>[]#$~&"}
@@ -55,13 +47,11 @@ def tex(text: object) -> str:
 
 
 def _in_tex(c: str) -> str:
-    if c in TEX:
-        return TEX[c]
-    if " " <= c <= "~":
-        return c
-    base, accent = unicodedata.normalize("NFD", c)[:1], unicodedata.normalize("NFD", c)[1:]
-    if base.isascii() and base.isalpha() and accent in ACCENTS:
-        return f"\\{ACCENTS[accent]}{{{base}}}"
+    if c in TEX or " " <= c <= "~":
+        return TEX.get(c, c)
+    parts = unicodedata.normalize("NFD", c)
+    if parts[0].isascii() and parts[0].isalpha() and parts[1:] in ACCENTS:
+        return f"\\{ACCENTS[parts[1:]]}{{{parts[0]}}}"
     return f"{{[}}U+{ord(c):04X}{{]}}"
 
 

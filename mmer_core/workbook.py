@@ -3,9 +3,9 @@
 import argparse
 import asyncio
 import importlib.util
-import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -26,22 +26,12 @@ from mmer_core.tables import REMINDER
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 EVERY = 15  # seconds between two lines about the same cell
-INDEX = """# Is cross-attention preferable to self-attention for multi-modal emotion recognition?
-
-{corpora} What a notebook shows, section by section:
-
-{contents}
-"""
+TITLE = "# Is cross-attention preferable to self-attention for multi-modal emotion recognition?"
 APP = """import mmer_core as mc
 from mmer_core import bundle, figures, stats, widgets
 
 study = mc.open_study()
 corpus = study.corpus"""
-# The app's page may ask this machine and no other; voila would fetch icons and unknown widgets from elsewhere.
-POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws://127.0.0.1:* data: blob:"
-SERVER = {"ip": "127.0.0.1", "auto_token": True, "open_browser": False}
-SERVER |= {"tornado_settings": {"headers": {"Content-Security-Policy": POLICY}}}
-VOILA = {"Voila": SERVER, "VoilaConfiguration": {"show_margins": True, "show_tracebacks": True}}
 
 
 class Progress:
@@ -51,7 +41,7 @@ class Progress:
         code = [k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
         self.name, self.number = name, {k: n for n, k in enumerate(code, 1)}
         self.study: Study | None = None
-        self.cell, self.said = 0, ""
+        self.cell, self.source, self.said = 0, "", ""
         self.begun = self.cell_begun = time.monotonic()
 
     def __enter__(self) -> None:
@@ -62,7 +52,7 @@ class Progress:
         self.say(f"{how} after {(time.monotonic() - self.begun) / 60:.1f} minutes")
 
     def executes(self, cell: NotebookNode, cell_index: int) -> None:
-        self.cell, self.cell_begun = self.number[cell_index], time.monotonic()
+        self.cell, self.source, self.cell_begun = self.number[cell_index], cell.source, time.monotonic()
         self.say(self.where())
 
     def executed(self, cell: NotebookNode, **_: object) -> None:
@@ -110,8 +100,7 @@ def execute(file: Path, folder: Path) -> Path:
                 raise
             executing.result()
     except (CellExecutionError, DeadKernelError) as error:
-        source = next((cell.source for k, cell in enumerate(notebook.cells) if progress.number.get(k) == progress.cell))
-        raise MmerError(f"{file.name}, cell {progress.cell}: {_failure(source, error)}; see {copy}") from None
+        raise MmerError(f"{file.name}, cell {progress.cell}: {_failure(progress.source, error)}; see {copy}") from None
     finally:
         notebook.metadata["mmer"] = {"corpus": progress.study.corpus.title if progress.study else ""}
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,37 +120,29 @@ def _failure(source: str, error: CellExecutionError | DeadKernelError) -> str:
 
 def write_pages(executed: Sequence[Path], folder: Path) -> Path:
     """Write executed notebooks as pages that need no other file and no network, and an index.html; returns that."""
-    corpora: list[str] = []
     pages: dict[str, NotebookNode] = {}
-    contents: list[str] = []
+    corpora, contents = [], []
     for file in executed:
-        notebook = read(file, as_version=4)
+        pages[file.stem] = notebook = read(file, as_version=4)
         title, *sections = _headings(notebook) or [file.stem]
-        corpus = notebook.metadata.get("mmer", {}).get("corpus", "")
-        corpora.append(corpus)
+        corpora.append(corpus := notebook.metadata.get("mmer", {}).get("corpus", ""))
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
         broken = " **(not executed to its end)**" * any(output.output_type == "error" for output in outputs)
+        for cell in notebook.cells:
+            if "outputs" in cell:  # without what only a kernel can show: a panel has left its still picture, too
+                cell.outputs = [output for output in cell.outputs if VIEW not in output.get("data", ())]
         contents.append(f"## [{title}]({file.stem}.html){broken}\n\n{' · '.join(sections)}")
-        _only_stills(notebook)
+        notebook.metadata.pop("widgets", None)
         notebook.metadata |= {"title": title, "head": f"[mmer](index.html) {corpus and '·'} {corpus}"}
-        pages[file.stem] = notebook
     told = " ".join(f"Carried out on the {corpus}." for corpus in dict.fromkeys(corpora) if corpus)
     told += " A synthetic corpus shows that the workbook works; **it is no evidence about people.**" * ("synth" in told)
-    text = INDEX.format(corpora=told, contents="\n\n".join(contents))
+    text = "\n\n".join([TITLE, f"{told} What a notebook shows, section by section:", *contents])
     pages["index"] = v4.new_notebook(cells=[v4.new_markdown_cell(text)], metadata={"title": "mmer"})
     exporter = HTMLExporter(template_file=str(Path(__file__).with_name("page.html.j2")), exclude_anchor_links=True)
     folder.mkdir(parents=True, exist_ok=True)
     for name, notebook in pages.items():
         (folder / f"{name}.html").write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
     return folder / "index.html"
-
-
-def _only_stills(notebook: NotebookNode) -> None:
-    """Take out what only a kernel can show: a panel has left its still picture, too."""
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if VIEW not in output.get("data", ())]
 
 
 def _headings(notebook: NotebookNode) -> list[str]:
@@ -185,10 +166,13 @@ def write_app(notebooks: Sequence[Path], folder: Path) -> Path:
 
 
 def serve(app: Path) -> None:
-    """Become a server of the app for whoever on this machine has its address, which is printed, with a token."""
+    """Become a server of the app for whoever on this machine has its address, which is printed, with a token.
+
+    Its page may ask this machine and no other (voila.json); voila would fetch icons and unknown widgets from elsewhere.
+    """
     if not importlib.util.find_spec("voila"):
         raise MmerError("the app needs voila, which `make app` installs: pip install 'voila>=0.5,<0.6'")
-    (app.parent / "voila.json").write_text(json.dumps(VOILA), encoding="utf-8")
+    shutil.copyfile(Path(__file__).with_name("voila.json"), app.parent / "voila.json")
     os.chdir(app.parent)  # where voila looks for that file
     os.execv(sys.executable, [sys.executable, "-m", "voila", app.name])
 

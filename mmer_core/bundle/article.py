@@ -6,53 +6,42 @@ Words cite as [@key]; `plain` and `in_tex` say how that is read.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from importlib.resources import files
+
+import jinja2
 
 from mmer_core.protocol import Protocol
 from mmer_core.study import Study
 from mmer_core.tables import COLUMN, PAGE
 from mmer_core.typeset import readable, tex
 
-BIBTEX = """
-@inproceedings{rajan2022,
-  author = {Rajan, Vandana and Brutti, Alessio and Cavallaro, Andrea},
-  title = {Is cross-attention preferable to self-attention for multi-modal emotion recognition?},
-  booktitle = {IEEE International Conference on Acoustics, Speech and Signal Processing (ICASSP)},
-  pages = {4693--4697}, note = {arXiv:2202.09263}, year = {2022},
-}
-@article{busso2008,
-  author = {Busso, Carlos and others},
-  title = {IEMOCAP: interactive emotional dyadic motion capture database},
-  journal = {Language Resources and Evaluation}, volume = {42}, pages = {335--359}, year = {2008},
-}
-@inproceedings{vaswani2017,
-  author = {Vaswani, Ashish and others}, title = {Attention is all you need},
-  booktitle = {Advances in Neural Information Processing Systems}, volume = {30}, year = {2017},
-}
-@inproceedings{kingma2015,
-  author = {Kingma, Diederik P. and Ba, Jimmy}, title = {Adam: a method for stochastic optimization},
-  booktitle = {International Conference on Learning Representations}, year = {2015},
-}
-@article{nadeau2003,
-  author = {Nadeau, Claude and Bengio, Yoshua}, title = {Inference for the generalization error},
-  journal = {Machine Learning}, volume = {52}, pages = {239--281}, year = {2003},
-}
-@article{schuirmann1987,
-  author = {Schuirmann, Donald J.}, title = {A comparison of the two one-sided tests procedure and the power
-  approach for assessing the equivalence of average bioavailability},
-  journal = {Journal of Pharmacokinetics and Biopharmaceutics}, volume = {15}, pages = {657--680}, year = {1987},
-}
-@article{holm1979,
-  author = {Holm, Sture}, title = {A simple sequentially rejective multiple test procedure},
-  journal = {Scandinavian Journal of Statistics}, volume = {6}, pages = {65--70}, year = {1979},
-}
-"""
+
+def _read(name: str) -> str:
+    return (files("mmer_core.bundle") / name).read_text("utf-8")
+
+
+BIBTEX = _read("references.bib")
 WORKS = {found[1]: found[0] for found in re.finditer(r"@\w+\{(\w+),.*?\n\}\n", BIBTEX, re.S)}
+METHODS = jinja2.Template(re.sub(r"\s*\n\s*", " ", _read("methods.txt.j2")).strip(), undefined=jinja2.StrictUndefined)
+IN_TEX = jinja2.Environment("<%", "%>", "<<", ">>", keep_trailing_newline=True)  # TeX has braces of its own
+ARTICLE = IN_TEX.from_string(_read("article.tex.j2"))
+FIELDS = {
+    key: {name: " ".join(value.split()) for name, value in re.findall(r"(\w+) = \{(.*?)\}", work, re.S)}
+    for key, work in WORKS.items()
+}
 CITED = re.compile(r" ?\[@(" + "|".join(WORKS) + r")\]")
 
 
 def methods(study: Study) -> str:
     """What was done, from the study's own settings; nothing is said that they do not hold."""
-    return " ".join([*_corpus(study), _runs(study), *_protocol(study), *_verdicts(study)])
+    ours, theirs = asdict(study.protocol), asdict(Protocol(precision="float64"))
+    changed = "; ".join(f"{k.replace('_', ' ')} is {v}, not {theirs[k]}" for k, v in ours.items() if v != theirs[k])
+    changed, noted = changed.replace("None", "unlimited"), study.ledger.declared(study.corpus.fingerprint)
+    return METHODS.render(study=study, count=_count, changed=changed, noted=noted, reason=study.exploratory())
+
+
+def _count(things: Sequence | dict, noun: str) -> str:
+    return f"{len(things):,} {noun}{'s' if len(things) != 1 else ''}"
 
 
 def findings(study: Study, report: str) -> str:
@@ -60,69 +49,6 @@ def findings(study: Study, report: str) -> str:
     missing = len(study.missing())
     lacking = [f"{missing} of {len(study.runs)} runs are missing, so all of this is interim."] if missing else []
     return " ".join([*(line[0].upper() + line[1:] for line in report.splitlines()), *lacking])
-
-
-def _corpus(study: Study) -> list[str]:
-    corpus = study.corpus
-    source = " [@busso2008]" if "iemocap" in corpus.name.lower() and not corpus.synthetic else ""
-    made = "The corpus is made by a program: results on it show that the code works and say nothing of people."
-    return [
-        "We compare self- and cross-attention [@vaswani2017] between modalities in the network of a published study"
-        f" [@rajan2022] on the {corpus.title}{source}: {len(corpus):,} utterances of {len(corpus.classes)} classes.",
-        *([made] if corpus.synthetic else []),
-    ]
-
-
-def _runs(study: Study) -> str:
-    missing = len(study.missing())
-    lacking = f"{missing} of them are missing so far." if missing else "All of them were carried out."
-    return (
-        f"Each of {_count(study.variants, 'variant')} ({', '.join(study.variants)}) is trained on"
-        f" {_count(study.folds, 'fold')} with {_count(study.seeds, 'seed')} ({', '.join(map(str, study.seeds))}):"
-        f" {_count(study.runs, 'run')}. {lacking}"
-    )
-
-
-def _protocol(study: Study) -> list[str]:
-    ours, theirs = asdict(study.protocol), asdict(Protocol(precision="float64"))
-    end = f" or {ours['max_epochs']} epochs are over" if ours["max_epochs"] else ""
-    changed = "; ".join(f"{k.replace('_', ' ')} is {v}, not {theirs[k]}" for k, v in ours.items() if v != theirs[k])
-    said = (
-        "Adam [@kingma2015] starts at a learning rate of {learning_rate:g}, with {batch_size} utterances a batch; the"
-        " rate is multiplied by {plateau_factor:g} after {plateau_patience} epochs without a lower loss on the dev"
-        " part. Training stops when {stop_patience} epochs bring no higher accuracy on dev{end}; the first best epoch"
-        " is scored once on the test part."
-    ).format(end=end, **ours)
-    differs = f"This differs from the published protocol: {changed.replace('None', 'unlimited')}."
-    return [said, differs] if changed else [said]
-
-
-def _verdicts(study: Study) -> list[str]:
-    metric, noted = study.primary_metric, study.ledger.declared(study.corpus.fingerprint)
-    if study.margin is None:
-        return [f"The primary metric is {metric}; no margin was declared, so there are no verdicts."]
-    reason = study.exploratory()
-    when = "both were declared before the first run" if noted and not reason else f"exploratory: {reason}"
-    folds = (
-        "Scores are averaged over the seeds of a fold; the differences of the fold means are judged by Student's t"
-        " with their variance raised for overlapping train parts [@nadeau2003]."
-    )
-    splits = (
-        "With fewer than three folds each verdict, on accuracy, speaks of one split only: its variance is that over"
-        " test utterances and seeds, and other train parts are not accounted for."
-    )
-    return [
-        f"The primary metric is {metric}, the margin {100 * study.margin:g} points ({when}).",
-        folds if len(study.folds) > 2 else splits,
-        "A difference is called different if its 95% interval excludes zero, equivalent if its 90% interval lies within"
-        " the margin (two one-sided tests at 5% [@schuirmann1987]), negligible if both hold, and undecided if neither"
-        " does; undecided is no evidence of equality. Over several comparisons p is corrected by Holm's method"
-        " [@holm1979].",
-    ]
-
-
-def _count(things: Sequence | dict, noun: str) -> str:
-    return f"{len(things):,} {noun}{'s' if len(things) != 1 else ''}"
 
 
 def plain(text: str) -> str:
@@ -144,41 +70,19 @@ def _cited(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found[1] for text in texts for found in CITED.finditer(text)))
 
 
-def _fields(key: str) -> dict[str, str]:
-    return {name: " ".join(value.split()) for name, value in re.findall(r"(\w+) = \{(.*?)\}", WORKS[key], re.S)}
-
-
 def _named(key: str) -> str:
     """How a sentence names a work."""
-    names = [author.split(",")[0] for author in _fields(key)["author"].split(" and ")]
+    names = [author.split(",")[0] for author in FIELDS[key]["author"].split(" and ")]
     who = " and ".join(names) if len(names) < 3 and "others" not in names else f"{names[0]} et al."
-    return f"{who}, {_fields(key)['year']}"
+    return f"{who}, {FIELDS[key]['year']}"
 
 
 def _entry(key: str) -> str:
     """A work in a list of references."""
-    author, title, place, *rest = _fields(key).items()
+    author, title, place, *rest = FIELDS[key].items()
     who = author[1].replace(" and others", ", et al.").replace(" and ", "; ").rstrip(".")
     more = [{"volume": "vol. ", "pages": "pp. "}.get(name, "") + value for name, value in rest]
     return f"{who}. {title[1]}{'' if title[1].endswith('?') else '.'} {', '.join([place[1], *more])}."
-
-
-HEAD = rf"""% An example that holds everything: pdflatex article.tex, twice.
-\documentclass[10pt,twocolumn]{{article}}
-\usepackage{{graphicx}}
-\IfFileExists{{booktabs.sty}}{{\usepackage{{booktabs}}}}{{%
-  \newcommand\toprule{{\noalign{{\hrule height 0.8pt\vskip 3pt}}}}
-  \newcommand\midrule{{\noalign{{\vskip 2pt\hrule height 0.5pt\vskip 3pt}}}}
-  \newcommand\bottomrule{{\noalign{{\vskip 2pt\hrule height 0.8pt}}}}}}
-\setlength{{\textwidth}}{{{PAGE:g}pt}}\setlength{{\columnsep}}{{{PAGE - 2 * COLUMN:g}pt}}
-\setlength{{\textheight}}{{672pt}}\setlength{{\hoffset}}{{-1in}}\setlength{{\oddsidemargin}}{{49pt}}
-\setlength{{\voffset}}{{-1in}}\setlength{{\topmargin}}{{36pt}}\setlength{{\headheight}}{{0pt}}\setlength{{\headsep}}{{0pt}}
-\renewcommand\topfraction{{.95}}\renewcommand\dbltopfraction{{.95}}\renewcommand\textfraction{{.05}}
-\renewcommand\floatpagefraction{{.8}}\renewcommand\dblfloatpagefraction{{.8}}
-\setcounter{{topnumber}}{{9}}\setcounter{{dbltopnumber}}{{9}}\setcounter{{totalnumber}}{{9}}
-\emergencystretch=3em
-\pdfsuppressptexinfo=-1\pdftrailerid{{}}\pdfinfo{{/CreationDate (D:20000101000000Z) /ModDate (D:20000101000000Z)}}
-"""
 
 
 def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[str], cited: Iterable[str]) -> str:
@@ -186,29 +90,21 @@ def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[
 
     Those of one column come first: TeX fills pages better with floats of one width.
     """
-    narrow: list[str] = []
-    wide: list[str] = []
-    for name, (caption, inches) in figures.items():
-        width = inches * 72.27
-        kind, most, floats = ("figure*", PAGE, wide) if width > COLUMN + 2 else ("figure", COLUMN, narrow)
+    points = {name: inches * 72.27 for name, (_, inches) in figures.items()}
+    wide = {name: width > COLUMN + 2 for name, width in points.items()}
+    floats = []
+    for name in sorted(figures, key=lambda name: wide[name]):
+        kind, most = ("figure*", PAGE) if wide[name] else ("figure", COLUMN)
         floats.append(
-            rf"\begin{{{kind}}}[t]\centering\includegraphics[width={min(width, most):.1f}pt]{{{name}.pdf}}"
-            rf"\caption{{{tex(readable(caption))}}}\label{{fig:{name}}}\end{{{kind}}}"
+            rf"\begin{{{kind}}}[t]\centering\includegraphics[width={min(points[name], most):.1f}pt]{{{name}.pdf}}"
+            rf"\caption{{{tex(readable(figures[name][0]))}}}\label{{fig:{name}}}\end{{{kind}}}"
         )
-    floats = [*narrow, *wide, *(rf"\input{{{name}.tex}}" for name in tables)]
+    floats += [rf"\input{{{name}.tex}}" for name in tables]
     for place in range(15, len(floats), 16):  # TeX holds no more than 18 floats at a time
         floats.insert(place, r"\clearpage")
-    placed, items = "\n".join(floats), "\n".join(rf"\bibitem{{{key}}} {_entry(key)}" for key in _cited(cited))
-    return rf"""{HEAD}\begin{{document}}
-\title{{{tex(f"Self- and cross-attention on the {title}")}}}\author{{}}\date{{}}\maketitle
-\section{{Methods}}
-\input{{methods.tex}}
-\section{{Findings}}
-\input{{findings.tex}}
-{placed}
-\clearpage
-\begin{{thebibliography}}{{9}}
-{items}
-\end{{thebibliography}}
-\end{{document}}
-"""
+    works = [rf"\bibitem{{{key}}} {_entry(key)}" for key in _cited(cited)]
+    widths = {"page": f"{PAGE:g}", "gap": f"{PAGE - 2 * COLUMN:g}"}
+    return ARTICLE.render(widths, title=tex(f"Self- and cross-attention on the {title}"), floats=floats, works=works)
+
+
+HEAD = article("", {}, [], []).partition(r"\begin{document}")[0]  # of an article of one's own

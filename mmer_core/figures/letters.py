@@ -23,7 +23,7 @@ MANY = re.compile("cjk|han|fallback|unicode|hei|song|ming|gothic|noto", re.IGNOR
 def spell(drawn: Artist) -> None:
     """Names of variants as people read them, and a font for each letter of all texts.
 
-    Letters that no font has become numbers, with one warning.
+    For letters that no font has matplotlib draws boxes, with one warning of ours; for controls and marks, spaces.
     """
     axes: list = drawn.findobj(Axes)
     ticks = {
@@ -33,42 +33,26 @@ def spell(drawn: Artist) -> None:
     }
     texts: list = drawn.findobj(lambda artist: isinstance(artist, Text) and bool(artist.get_text()))
     families, missing = fonts_for(frozenset("".join(variants_named(text.get_text()) for text in texts)) - {"\n"})
-    _tell(missing)
+    blank = {
+        ord(c): " " for c in missing if unicodedata.category(c).startswith(("C", "Mn"))
+    }  # an SVG may not hold them
+    if scripts := sorted({unicodedata.name(c, "unnamed").split()[0] for c in missing if ord(c) not in blank}):
+        warnings.filterwarnings("ignore", f"Glyph ({'|'.join(str(ord(c)) for c in missing)}) .*missing from font")
+        told = (
+            f"No font here has these letters: {', '.join(scripts)}. Boxes stand for them; install a Noto font that has"
+        )
+        warnings.warn(f"{told} them (Debian, Ubuntu: apt install fonts-noto-cjk fonts-noto).", stacklevel=1)
     for text in texts:
         text.set(fontfamily=list(dict.fromkeys([*text.get_fontfamily(), *families])), parse_math=False)
-        text.set_text(in_numbers(variants_named(text.get_text()), missing))
+        text.set_text(variants_named(text.get_text()).translate(blank))
     for axis, labels in ticks.items():
-        if (spelt := [in_numbers(variants_named(label), missing) for label in labels]) != labels:
+        if (spelt := [variants_named(label).translate(blank) for label in labels]) != labels:
             axis.set_ticklabels(spelt)
 
 
 def has_words(axis: Axis) -> bool:
     """Whether its ticks have labels of ours, not numbers that matplotlib writes."""
     return isinstance(axis.get_major_formatter(), (FuncFormatter, FixedFormatter))
-
-
-def in_numbers(text: str, missing: frozenset[str]) -> str:
-    """A text whose letters without a font are Unicode numbers; in place of controls and marks there is a space."""
-    if not missing:
-        return text
-    runs = re.split(f"([{re.escape(''.join(sorted(missing)))}]+)", text)
-    numbers = [" ".join(f"{ord(c):X}" for c in run if _seen(c)) for run in runs[1::2]]
-    runs[1::2] = [f"⟨{n}⟩" if n else " " for n in numbers]
-    return "".join(runs)
-
-
-def _seen(letter: str) -> bool:
-    return unicodedata.category(letter) not in ("Cc", "Cf", "Mn")
-
-
-def _tell(missing: frozenset[str]) -> None:
-    """Always the same words for a script, so that Python shows them once."""
-    if scripts := sorted({unicodedata.name(c, "unnamed").split()[0] for c in missing if _seen(c)}):
-        told = (
-            f"No font here has these letters: {', '.join(scripts)}. They are shown as Unicode numbers; install a Noto"
-        )
-        told += " font that has them (Debian, Ubuntu: apt install fonts-noto-cjk fonts-noto)."
-        warnings.warn(told, stacklevel=1)
 
 
 @functools.cache

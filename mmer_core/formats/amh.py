@@ -41,8 +41,7 @@ class Tree(Source):
         first, *others = self.parts.values()
         for part in others:
             if part.words != first.words:
-                expected = f"{FILES[first.words][0]} as in {first.folder}"
-                raise CorpusError(part.folder, expected, FILES[part.words][0])
+                raise CorpusError(part.folder, f"{FILES[first.words][0]} as in {first.folder}", FILES[part.words][0])
             for kind, array in part.arrays.items():
                 if array.shape[1:] != (sizes := first.arrays[kind].shape[1:]):
                     expected = f"{list(sizes)} after N, as in {first.files[kind]}"
@@ -50,9 +49,8 @@ class Tree(Source):
         self.embedding = vocabulary if first.words == "tokens" else None
         self.padding = vocabulary[0] if first.words == "text" and vocabulary is not None else 0
         n = 1 + max(int(part.arrays["label"].max(initial=0)) for part in self.parts.values())
-        names = _class_names(tree, folders, n)
-        self.named = names is not None
-        classes = names or [f"class {i}" for i in range(n)]
+        self.names = _class_names(tree, folders, n)
+        classes = self.names or [f"class {i}" for i in range(n)]
         words = None if self.embedding is None else _words(folders, len(self.embedding))
         self.facts = {"name": tree.name, "source": str(tree), "synthetic": False, "classes": classes, "words": words}
 
@@ -62,8 +60,7 @@ class Tree(Source):
             for start in range(0, len(label), CHUNK):
                 some = slice(start, start + CHUNK)
                 x = {m: np.asarray(part.arrays[m][some], DTYPES[m]) for m in (part.words, "video", "audio")}
-                used = x[part.words] != self.padding
-                used = used.any(2) if used.ndim == 3 else used
+                used = (x[part.words] != self.padding).reshape(*x[part.words].shape[:2], -1).any(2)
                 steps = (used * np.arange(1, used.shape[1] + 1)).max(1)  # up to the last one that is no padding
                 for row, text in enumerate(steps, start):
                     lengths = {"text": text, "video": video[row], "audio": audio[row]}
@@ -72,7 +69,7 @@ class Tree(Source):
                     yield Utterance(place, [(k, name)], label[row], lengths, arrays, part.files, row)
 
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
-        return [*counts, *([] if self.named else [UNNAMED]), *overlaps, LEAKS]
+        return [*counts, *([] if self.names else [UNNAMED]), *overlaps, LEAKS]
 
 
 class _Part:
