@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.compare import Difference
+from mmer_core.stats.compare import Difference, satterthwaite
 
 FIXED, RANDOM, PREDICTION, HETEROGENEITY, SHARE = "fixed effect", "random effect", "prediction", "heterogeneity", "I²"
 SPEAKS_OF = {
@@ -57,11 +57,9 @@ def across(comparisons: Mapping[str, Difference]) -> pd.DataFrame:
     given = list(comparisons.values())
     one, k, why = given[0], len(given), "; ".join(dict.fromkeys(c.exploratory for c in given if c.exploratory))
     d, se, df = (np.array([getattr(c, what) for c in given], float) for what in ("difference", "se", "df"))
-    metric = _metric(one)
     rows = [_row(name, c, "this split" if SPLIT in c.metric else "this corpus") for name, c in comparisons.items()]
-    for name, (estimate, error, freedom) in combined(d, se**2, df).items():
-        numbers = (float(estimate), float(error), float(freedom))
-        together = Difference(one.first, one.second, metric, one.rope, *numbers, exploratory=why)
+    for name, numbers in combined(d, se**2, df).items():
+        together = Difference(one.first, one.second, _metric(one), one.rope, *map(float, numbers), exploratory=why)
         rows.append(_row(name, together, SPEAKS_OF[name]))
     about = {column: rows[-1][column] for column in ("exploratory", "first", "second", "metric", "margin")}
     rows[-1] |= {"p": float("nan"), "verdict": ""}  # a prediction is no claim about a mean
@@ -83,23 +81,18 @@ def across_notes(table: pd.DataFrame) -> str:
         c = Difference(*row[["first", "second", "metric", "margin", "difference", "se", "df"]])
         text.append(f"{name.capitalize()}, {on}: {c.sentence()}")
     low, high = 100 * rows.loc[PREDICTION, ["low", "high"]]
-    text.append(
-        f"On one more corpus like these the true difference lies between {low:+.1f} and {high:+.1f} points (95%)."
-    )
-    sd, low, high = 100 * rows.loc[HETEROGENEITY, ["difference", "low", "high"]]
-    text.append(
-        f"SD between corpora: {sd:.1f} points (95% interval {low:.1f} to {high:.1f}); 0 does not show them alike."
-    )
+    sd, least, most = 100 * rows.loc[HETEROGENEITY, ["difference", "low", "high"]]
+    text += [
+        f"On one more corpus like these the true difference lies between {low:+.1f} and {high:+.1f} points (95%).",
+        f"SD between corpora: {sd:.1f} points (95% interval {least:.1f} to {most:.1f}); 0 does not show them alike.",
+    ]
     if k <= 3:
-        reach = stats.t.ppf(0.975, k - 1)
-        little = (
-            f"the random effect's interval is {reach:.1f} standard errors to either side, and the SD is hardly known"
-        )
-        text.append(f"{NUMBERS[k]} corpora say little about corpora: {little}.")
-    text.append("The fixed effect says nothing of a corpus that is not among these.")
-    text.append(
-        "Corpora like these are those that might as well have been taken: chosen by their results, they are not."
-    )
+        wide = f"is {stats.t.ppf(0.975, k - 1):.1f} standard errors to either side, and the SD is hardly known"
+        text.append(f"{NUMBERS[k]} corpora say little about corpora: the random effect's interval {wide}.")
+    text += [
+        "The fixed effect says nothing of a corpus that is not among these.",
+        "Corpora like these are those that might as well have been taken: chosen by their results, they are not.",
+    ]
     if splits:
         text.append(f"One split only: {', '.join(splits)}; how it would be with another train part is not in the data.")
     if why := rows.loc[FIXED, "exploratory"]:
@@ -111,7 +104,7 @@ def combined(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -> dic
     """Fixed effect, random effect and prediction from differences d [..., corpora], their variances and df (same).
 
     Fixed: the mean of these corpora, whose variance is that of a mean of independent estimates; degrees of freedom by
-    Satterthwaite (Biometrics Bulletin 2, 1946). No heterogeneity disturbs it, since the mean is of these alone.
+    `satterthwaite`. No heterogeneity disturbs it, since the mean is of these alone.
     Random: Hartung and Knapp (Statistics in Medicine 20, 2001) with equal weights, where it is Student's t over the
     corpora, and as usual their q is never below 1: the spread counts as no smaller than the standard errors make it.
     That is conservative for few like corpora.
@@ -123,7 +116,7 @@ def combined(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -> dic
     mean, spread, within = d.mean(-1), d.var(-1, ddof=1), variance.mean(-1)
     spread = np.maximum(spread, within)  # corpora that agree by chance must not look surer than each of them is
     return {
-        FIXED: (mean, np.sqrt(within / k), _freedom(variance, df)),
+        FIXED: (mean, np.sqrt(within / k), satterthwaite(variance, df)),
         RANDOM: (mean, np.sqrt(spread / k), k - 1),
         PREDICTION: (mean, np.sqrt(spread * (1 + 1 / k)), k - 1),
     }
@@ -138,17 +131,12 @@ def heterogeneity(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -
     what they really should take off lies anywhere between that and nothing.
     """
     k = d.shape[-1]
-    spread, within, freedom = d.var(-1, ddof=1), variance.mean(-1), _freedom(variance, df)
+    spread, within, freedom = d.var(-1, ddof=1), variance.mean(-1), satterthwaite(variance, df)
     low = (k - 1) * (spread - within * stats.f.ppf(0.975, k - 1, freedom)) / stats.chi2.ppf(0.975, k - 1)
     high = (k - 1) * spread / stats.chi2.ppf(0.025, k - 1)
     excess = np.maximum(spread - within, 0)
     p = stats.f.sf(spread / within, k - 1, freedom)  # spread / within = Q / (k - 1)
     return Heterogeneity(np.sqrt(excess), np.sqrt(np.maximum(low, 0)), np.sqrt(high), p, excess / (excess + within))
-
-
-def _freedom(variance: np.ndarray, df: np.ndarray | float) -> np.ndarray:
-    """Satterthwaite's degrees of freedom of a sum of variances."""
-    return variance.sum(-1) ** 2 / (variance**2 / df).sum(-1)
 
 
 def _metric(c: Difference) -> str:
@@ -164,20 +152,16 @@ def _row(name: str, c: Difference, speaks_of: str) -> dict:
 def _refuse(comparisons: Mapping[str, Difference]) -> None:
     """MmerError for what cannot be combined."""
     if not isinstance(comparisons, Mapping) or not all(isinstance(c, Difference) for c in comparisons.values()):
-        raise MmerError(
-            'across takes {"name of a corpus": comparison, ...}, with what compare or on_one_split returned'
-        )
+        wanted = '{"name of a corpus": comparison, ...}, with what compare or on_one_split returned'
+        raise MmerError(f"across takes {wanted}")
     if len(comparisons) < 2:
         raise MmerError(f"across needs two corpora or more; got {list(comparisons)}")
-    for name in comparisons:
-        if not isinstance(name, str) or not name.strip() or name in SPEAKS_OF:
-            raise MmerError(f"a corpus has a name that is text, and none of {list(SPEAKS_OF)}; got {name!r}")
-    one, d = next(iter(comparisons)), [c.difference for c in comparisons.values()]
+    (one, like), d = next(iter(comparisons.items())), [c.difference for c in comparisons.values()]
     for name, c in comparisons.items():
         _refuse_one(name, c)
-        for what, mine, wanted in zip(
-            ("variants", "metric", "margin"), _about(c), _about(comparisons[one]), strict=True
-        ):
+        variants, margins = (f"{c.second} - {c.first}", f"{like.second} - {like.first}"), (c.rope, like.rope)
+        about: dict[str, tuple] = {"variants": variants, "metric": (_metric(c), _metric(like)), "margin": margins}
+        for what, (mine, wanted) in about.items():
             if mine != wanted:
                 raise MmerError(f"{name} has another {what} than {one}: {mine}, not {wanted}")
     if np.ptp(d) <= 1e-12:
@@ -185,13 +169,10 @@ def _refuse(comparisons: Mapping[str, Difference]) -> None:
 
 
 def _refuse_one(name: str, c: Difference) -> None:
+    if not isinstance(name, str) or not name.strip() or name in SPEAKS_OF:
+        raise MmerError(f"a corpus has a name that is text, and none of {list(SPEAKS_OF)}; got {name!r}")
     if not np.isfinite([c.difference, c.se, c.df]).all() or c.df <= 0:
         raise MmerError(f"{name}: difference, se and df are finite, df above 0; got {c.difference}, {c.se}, {c.df}")
     if c.se <= 0:
-        raise MmerError(
-            f"{name}: its standard error is {c.se:g}, so that nothing is known of how sure it is; leave it out"
-        )
-
-
-def _about(c: Difference) -> tuple[str, str, float]:
-    return f"{c.second} - {c.first}", _metric(c), c.rope
+        unknown = "so that nothing is known of how sure it is; leave it out"
+        raise MmerError(f"{name}: its standard error is {c.se:g}, {unknown}")

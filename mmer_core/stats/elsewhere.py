@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.compare import Difference
-from mmer_core.stats.utterances import Clusters, Predictions, Tested, checked, cluster_variance, told
+from mmer_core.stats.compare import Difference, satterthwaite
+from mmer_core.stats.utterances import Clusters, Predictions, checked, cluster_variance, told
 
 Runs = Sequence[Mapping[str, np.ndarray]]  # for each seed: ids [N], label [N], logits [N, C] of the test part
 
@@ -63,25 +63,18 @@ def on_each_split(
     SE^2 = variance over clusters of test utterances + variance of both means over seeds; Welch's degrees of freedom.
     How the verdict would fare with other train utterances is not in the data. MmerError with fewer than two seeds.
     """
-    tested, metric = checked(first, second, names), "accuracy, this split"
-    found = []
-    for t in tested:
-        mean, se, df, notes = _on(t, clusters)
-        name = metric if len(tested) == 1 else f"{metric} (fold {t.fold})"
-        found.append(Difference(*names, name, rope, mean, se, df, notes=notes, exploratory=exploratory))
-    return found
-
-
-def _on(tested: Tested, clusters: Clusters) -> tuple[float, float, float, list[str]]:
-    """Difference in accuracy on one split, its standard error, degrees of freedom, and notes."""
-    accuracy = [right.mean(1) for right in tested.right()]
-    if min(map(len, accuracy)) < 2:
-        raise MmerError(f"one split needs two seeds or more of each variant; fold {tested.fold} has one of a side")
-    mean, se, groups = cluster_variance([tested], clusters)
-    parts = [(se**2, groups - 1)]  # variance, degrees of freedom
-    parts += [(float(a.var(ddof=1)) / len(a), len(a) - 1) for a in accuracy]
-    variance = sum(v for v, _ in parts)
-    df = variance**2 / sum(v**2 / n for v, n in parts) if variance > 0 else groups - 1
+    tested, metric, found = checked(first, second, names), "accuracy, this split", []
     note = "This split only: training again with other seeds, and more test utterances like these, are accounted for;"
-    notes = [f"{note} how the verdict would fare with another train part is not in the data."]
-    return mean, float(np.sqrt(variance)), df, notes + told(float(variance), groups)
+    note += " how the verdict would fare with another train part is not in the data."
+    for t in tested:
+        accuracy = [right.mean(1) for right in t.right()]
+        if min(map(len, accuracy)) < 2:
+            raise MmerError(f"one split needs two seeds or more of each variant; fold {t.fold} has one of a side")
+        mean, se, groups = cluster_variance([t], clusters)
+        parts = np.array([se**2, *(a.var(ddof=1) / len(a) for a in accuracy)])
+        variance, df = float(parts.sum()), np.array([groups, *map(len, accuracy)]) - 1
+        freedom = float(satterthwaite(parts, df)) if variance > 0 else groups - 1
+        name = metric if len(tested) == 1 else f"{metric} (fold {t.fold})"
+        estimate, notes = (mean, float(np.sqrt(variance)), freedom), [note, *told(variance, groups)]
+        found.append(Difference(*names, name, rope, *estimate, notes=notes, exploratory=exploratory))
+    return found

@@ -1,24 +1,15 @@
 """The difference as a reader grasps it: how likely one run of the second variant is to beat one run of the first."""
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from mmer_core.errors import MmerError
 from mmer_core.stats.compare import Comparison
+from mmer_core.stats.variance import Scatter, scatter
 
 DRAWS = 10_000
 NOTHING = 1e-12  # in the units of the metric: what rounding leaves of no scatter
-
-
-class Scatter(NamedTuple):
-    """Of single runs around their fold."""
-
-    variance: float
-    df: int  # 0: one seed, so the variance is not known and given as 0
-    seeds: float  # a fold: the harmonic mean
 
 
 def improvement(comparison: Comparison) -> pd.DataFrame:
@@ -33,7 +24,7 @@ def improvement(comparison: Comparison) -> pd.DataFrame:
     """
     if not isinstance(comparison, Comparison):
         raise MmerError(f"an improvement on new folds needs a comparison over folds, not a {type(comparison).__name__}")
-    folds, parts = comparison.folds["difference"].to_numpy(float), _scatter(comparison)
+    folds, parts = comparison.folds["difference"].to_numpy(float), scatter(comparison)
     new_fold, same_fold = _draws(folds, parts, comparison.overlap)
     between = float(folds.var(ddof=1))
     known, noise = all(part.df for part in parts), sum(part.variance / part.seeds for part in parts)
@@ -55,22 +46,6 @@ def improvement(comparison: Comparison) -> pd.DataFrame:
     draws = {"on a new fold": new_fold} | ({"on a new seed of the same fold": same_fold} if known else {})
     rows = [(where, *np.quantile(p, [0.5, 0.025, 0.975]).tolist(), " ".join(says)) for where, p in draws.items()]
     return pd.DataFrame(rows, columns=["where", "probability", "low", "high", "says"])
-
-
-def _scatter(comparison: Comparison) -> list[Scatter]:
-    """Of the differences, where every run has a partner; else of either side's runs, whose variances add up."""
-    runs = comparison.runs
-    if comparison.paired:
-        return [_within(comparison.pairs, "difference")]
-    return [_within(runs[runs["side"] == side], "score") for side in ("first", "second")]
-
-
-def _within(runs: pd.DataFrame, column: str) -> Scatter:
-    folds = runs.groupby("fold", observed=True)[column]
-    n = folds.size()
-    df = int((n - 1).sum())
-    squares = float(((n - 1) * folds.var(ddof=1).fillna(0)).sum())
-    return Scatter(squares / df if df else 0.0, df, float(len(n) / (1 / n).sum()))
 
 
 def _draws(folds: np.ndarray, parts: list[Scatter], overlap: float) -> tuple[np.ndarray, np.ndarray]:
