@@ -7,7 +7,6 @@ is raised for the overlap (Nadeau and Bengio, "Inference for the generalization 
 
 from dataclasses import dataclass, field
 from numbers import Real
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.table import as_text, read, sides, tested_share
+from mmer_core.stats.table import Share, Table, as_text, read, sides, tested_share
 
 VERDICTS = ("different", "equivalent", "negligible", "undecided")
 
@@ -141,13 +140,7 @@ class Comparison(Difference):
 
 
 def compare(
-    frame: pd.DataFrame | str | Path,
-    first: str,
-    second: str,
-    metric: str = "accuracy",
-    *,
-    rope: float,
-    exploratory: str = "",
+    frame: Table, first: str, second: str, metric: str = "accuracy", *, rope: float, exploratory: str = ""
 ) -> Comparison:
     """Compare two variants of a tidy frame of results, ours or anybody's.
 
@@ -167,20 +160,15 @@ def compare(
     table, first, second = read(frame), as_text(first), as_text(second)
     if first == second:
         raise MmerError(f"{first!r} cannot be compared with itself")
-    a, b = sides(table, (first, second), metric)
-    return of_sides(a, b, (first, second), metric, rope, tested_share(table, (first, second)), exploratory)
+    names = (first, second)
+    return of_sides(sides(table, names, metric), names, metric, rope, tested_share(table, names), exploratory)
 
 
 def of_sides(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    names: tuple[str, str],
-    metric: str,
-    rope: float,
-    tested: tuple[float | None, bool],
-    exploratory: str = "",
+    runs_of: list[pd.DataFrame], names: tuple[str, str], metric: str, rope: float, tested: Share, exploratory: str = ""
 ) -> Comparison:
     """`compare` from checked runs of both variants (`table.sides`) and what is known of n_test / n_train."""
+    a, b = runs_of
     if alone := set(a["fold"]) ^ set(b["fold"]):
         raise MmerError(f"folds {sorted(alone)} have results of only one of {names[0]}, {names[1]}")
     runs = pd.concat({"first": a, "second": b}, names=["side", None]).reset_index("side").reset_index(drop=True)

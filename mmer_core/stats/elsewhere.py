@@ -1,6 +1,7 @@
 """Other people's numbers: verdicts from a published "mean ± SD", and from a corpus with one official split."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ from mmer_core.errors import MmerError
 from mmer_core.stats.compare import Difference, satterthwaite
 from mmer_core.stats.utterances import Clusters, Predictions, checked, cluster_variance, told
 
+NAMES = ("first", "second")
+Names: TypeAlias = tuple[str, str]
 Runs = Sequence[Mapping[str, np.ndarray]]  # for each seed: ids [N], label [N], logits [N, C] of the test part
 
 
@@ -34,13 +37,7 @@ def from_summaries(first: tuple[float, float], second: tuple[float, float], fold
 
 
 def on_one_split(
-    first: Runs,
-    second: Runs,
-    *,
-    rope: float,
-    names: tuple[str, str] = ("first", "second"),
-    clusters: Clusters = None,
-    exploratory: str = "",
+    first: Runs, second: Runs, *, rope: float, names: Names = NAMES, clusters: Clusters = None, exploratory: str = ""
 ) -> Difference:
     """A verdict on accuracy for a corpus with one official split, from the runs of its seeds: see `on_each_split`."""
     if isinstance(first, Mapping) or isinstance(second, Mapping):
@@ -54,7 +51,7 @@ def on_each_split(
     second: Predictions,
     *,
     rope: float,
-    names: tuple[str, str],
+    names: Names,
     clusters: Clusters = None,
     exploratory: str = "",
 ) -> list[Difference]:

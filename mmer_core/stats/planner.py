@@ -29,10 +29,9 @@ def verdict_chances(d: float, t: float, s: float, folds: int, seeds: float, over
 def chances_now(comparison: Comparison) -> pd.DataFrame:
     """Chance of each verdict for this design, if the truth is 0 and if it equals the margin."""
     t, s = variance_levels(comparison)["as estimated"]
-    F, S = len(comparison.folds), comparison.seeds_a_fold
     margin = 100 * comparison.rope
-    chances = {d: verdict_chances(d, t, s, F, S, comparison.overlap, margin) for d in (0.0, margin)}
-    return pd.DataFrame([{"true difference (points)": d, **each} for d, each in chances.items()])
+    design = (len(comparison.folds), comparison.seeds_a_fold, comparison.overlap, margin)
+    return pd.DataFrame([{"true difference (points)": d, **verdict_chances(d, t, s, *design)} for d in (0.0, margin)])
 
 
 def plan(comparison: Comparison, hours: float | None = None, sampling: float | None = None) -> pd.DataFrame:
@@ -51,7 +50,7 @@ def plan(comparison: Comparison, hours: float | None = None, sampling: float | N
     t, s = variance_levels(comparison)["as estimated"]
     F, S = len(comparison.folds), comparison.seeds_a_fold
     margin, overlap = 100 * comparison.rope, comparison.overlap
-    sampled = min(t**2, sampling) if sampling is not None else t**2
+    sampled = t**2 if sampling is None else min(t**2, sampling)
     rest = t**2 - sampled
     finer_overlap = overlap * (F - 1) / (2 * F - 1)  # n_test / n_train of twice the folds, which are half as large
     options = [("as it is", F, S, t**2, overlap, 1.0)]  # name, folds, seeds, t^2, overlap, hours as a multiple of now

@@ -8,12 +8,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.special import softmax
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.compare import Interval
+from mmer_core.stats.compare import Difference
 from mmer_core.stats.methods import Test
 
 Predictions = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
@@ -130,11 +129,10 @@ def clustered(first: Predictions, second: Predictions, clusters: Clusters = None
     utterances of one dialogue are alike. Ids are matched as text. MmerError with fewer than two clusters.
     """
     mean, se, G = cluster_variance(checked(first, second), clusters)
-    reach = float(stats.t.ppf(0.975, G - 1)) * se
-    p = float(2 * stats.t.sf(abs(mean) / se, G - 1)) if se > 0 else float(mean == 0)
+    found = Difference("first", "second", "accuracy", 1.0, mean, se, G - 1)
     what = "utterances (dialogues are not known)" if clusters is None else "dialogues or speakers"
     limit = " ".join(["Speaks of these trained models on new utterances, not of training again.", *told(se, G)])
-    return Test(f"clustered by {G} {what}", mean, Interval(mean - reach, mean + reach), p, limit, True)
+    return Test(f"clustered by {G} {what}", mean, found.interval95, found.p, limit, True)
 
 
 def told(se: float, clusters: int) -> list[str]:

@@ -6,7 +6,6 @@ shown as it is.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from scipy import stats
 
 from mmer_core.errors import MmerError
 from mmer_core.stats.compare import Comparison, Interval, satterthwaite
-from mmer_core.stats.table import read, sides
+from mmer_core.stats.table import Table, read, sides
 
 
 class Scatter(NamedTuple):
@@ -86,7 +85,7 @@ def seed_share(comparison: Comparison) -> tuple[float, Interval]:
     return min(1.0, noise / total), Interval(*limits)
 
 
-def score_components(frame: pd.DataFrame | str | Path, variants: Sequence[str], metric: str) -> pd.DataFrame:
+def score_components(frame: Table, variants: Sequence[str], metric: str) -> pd.DataFrame:
     """Variance of the scores of single runs, in squared points: y_vfs = variant_v + fold_f + (v x f)_vf + rest_vfs.
 
     Variants are fixed, folds and the rest random. Rows: fold, variant x fold, seed (the rest). Columns: variance, low,
