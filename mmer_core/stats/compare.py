@@ -202,6 +202,27 @@ def of_sides(
     return Comparison(*estimate, pairs, folds, overlap, runs, notes=notes, exploratory=exploratory)
 
 
+def from_summaries(first: tuple[float, float], second: tuple[float, float], folds: int, *, rope: float) -> pd.DataFrame:
+    """The range of verdicts that two published "mean ± SD" allow: how the two vary together was not published.
+
+    The SD of the difference lies between |SD1 - SD2| (folds that are hard for one are as hard for the other) and
+    SD1 + SD2. Published SDs often mix folds and seeds; they are taken as SDs over folds here, which is too large then.
+    `first` and `second` are (mean, SD) in the units of `rope`; `folds` is the number of folds, not of runs.
+    Columns: correlation between the two over folds, se, low, high (95%), verdict.
+    """
+    if folds < 3:
+        raise MmerError(f"a verdict needs three folds or more; got {folds}")
+    if min(first[1], second[1]) < 0 or not np.isfinite([*first, *second]).all():
+        raise MmerError(f"means and SDs are finite numbers, SDs not negative; got {first} and {second}")
+    rows = []
+    for rho in (-1.0, -0.5, 0.0, 0.5, 0.8, 0.9, 1.0):
+        variance = max(first[1] ** 2 + second[1] ** 2 - 2 * rho * first[1] * second[1], 0.0)
+        se = float(np.sqrt(variance * (1 / folds + 1 / (folds - 1))))
+        possible = Difference("first", "second", "score", rope, second[0] - first[0], se, folds - 1)
+        rows.append((rho, se, *possible.interval95, possible.verdict))
+    return pd.DataFrame(rows, columns=["correlation", "se", "low", "high", "verdict"])
+
+
 def satterthwaite(variance: np.ndarray, df: np.ndarray | float) -> np.ndarray:
     """Degrees of freedom of a sum of variances [..., parts] with df each (Biometrics Bulletin 2, 1946)."""
     return variance.sum(-1) ** 2 / (variance**2 / df).sum(-1)

@@ -1,4 +1,4 @@
-"""What the predictions of single utterances say, beside the verdict: other tests, and what test sampling adds.
+"""What the predictions of single utterances say: other tests, what test sampling adds, and verdicts on one split.
 
 All of it begins with `checked`, which brings the runs of both sides into one form or says what is wrong with them.
 """
@@ -12,10 +12,13 @@ from scipy.special import softmax
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.compare import Difference
+from mmer_core.stats.compare import Difference, satterthwaite
 from mmer_core.stats.methods import Test
 
 Predictions = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
+Runs = Sequence[Mapping[str, np.ndarray]]  # the same for each seed of one split
+NAMES = ("first", "second")
+Names: TypeAlias = tuple[str, str]
 Clusters: TypeAlias = Mapping[str, object] | pd.Series | None  # dialogue or speaker of each utterance id, if known
 FEW = 20  # clusters; with fewer, and with unequal ones, the error of an interval over clusters is itself uncertain
 
@@ -47,7 +50,7 @@ class _Run(NamedTuple):
     logits: np.ndarray
 
 
-def checked(first: Predictions, second: Predictions, names: Sequence[str] = ("first", "second")) -> list[Tested]:
+def checked(first: Predictions, second: Predictions, names: Names = NAMES) -> list[Tested]:
     """Both sides' runs, a `Tested` for each fold; the runs of a fold may list its utterances in any order.
 
     MmerError unless both have the same folds, all runs of a fold the same utterances (each once), an utterance the same
@@ -204,3 +207,44 @@ def sampling_variance(first: Predictions, second: Predictions) -> float:
     variance = np.array([gain.var(ddof=1) if len(gain) > 1 else 0.0 for gain in gains])
     pooled = ((n - 1) * variance).sum() / (n - 1).sum()
     return float((np.where(n > 1, variance, pooled) / n).mean())
+
+
+def on_one_split(
+    first: Runs, second: Runs, *, rope: float, names: Names = NAMES, clusters: Clusters = None, exploratory: str = ""
+) -> Difference:
+    """A verdict on accuracy for a corpus with one official split, from the runs of its seeds: see `on_each_split`."""
+    if isinstance(first, Mapping) or isinstance(second, Mapping):
+        raise MmerError("one split: expected a list of runs for each side; on_each_split takes {(fold, seed): run}")
+    one, other = ({(1, n): run for n, run in enumerate(side, 1)} for side in (first, second))
+    return on_each_split(one, other, rope=rope, names=names, clusters=clusters, exploratory=exploratory)[0]
+
+
+def on_each_split(
+    first: Predictions,
+    second: Predictions,
+    *,
+    rope: float,
+    names: Names,
+    clusters: Clusters = None,
+    exploratory: str = "",
+) -> list[Difference]:
+    """A verdict on accuracy for each fold by itself: it speaks of this split only. For studies of one or two folds.
+
+    SE^2 = variance over clusters of test utterances + variance of both means over seeds; Welch's degrees of freedom.
+    How the verdict would fare with other train utterances is not in the data. MmerError with fewer than two seeds.
+    """
+    tested, metric, found = checked(first, second, names), "accuracy, this split", []
+    note = "This split only: training again with other seeds, and more test utterances like these, are accounted for;"
+    note += " how the verdict would fare with another train part is not in the data."
+    for t in tested:
+        accuracy = [right.mean(1) for right in t.right()]
+        if min(map(len, accuracy)) < 2:
+            raise MmerError(f"one split needs two seeds or more of each variant; fold {t.fold} has one of a side")
+        mean, se, groups = cluster_variance([t], clusters)
+        parts = np.array([se**2, *(a.var(ddof=1) / len(a) for a in accuracy)])
+        variance, df = float(parts.sum()), np.array([groups, *map(len, accuracy)]) - 1
+        freedom = float(satterthwaite(parts, df)) if variance > 0 else groups - 1
+        name = metric if len(tested) == 1 else f"{metric} (fold {t.fold})"
+        estimate, notes = (mean, float(np.sqrt(variance)), freedom), [note, *told(variance, groups)]
+        found.append(Difference(*names, name, rope, *estimate, notes=notes, exploratory=exploratory))
+    return found
