@@ -27,7 +27,6 @@ SPLIT = ", this split"  # what `on_one_split` adds to the name of the metric
 COLUMNS = ["corpus", "difference", "se", "df", "low", "high", "90% low", "90% high", "p", "verdict", "speaks of"]
 COLUMNS += ["exploratory", "first", "second", "metric", "margin"]
 NUMBERS = {2: "Two", 3: "Three"}
-Estimate = tuple[np.ndarray, np.ndarray, np.ndarray | int]  # estimate, standard error, degrees of freedom
 
 
 class Heterogeneity(NamedTuple):
@@ -47,9 +46,8 @@ def across(comparisons: Mapping[str, Difference]) -> pd.DataFrame:
     of corpora like these), "prediction" (the true difference on one more corpus like these), "heterogeneity" (the SD
     between corpora, with the p of Cochran's Q) and "I²" (a share). Columns: corpus, difference, se, df, low, high
     (95%), "90% low", "90% high", p, verdict, "speaks of", exploratory, first, second, metric, margin; differences in
-    the units of the metric, NaN or "" where a row has no such thing. `across_notes` puts it into words.
-
-    A comparison on one split (`on_one_split`) may stand beside others: its row says so, and so do the notes.
+    the units of the metric, NaN or "" where a row has no such thing. `across_notes` puts it into words. A comparison on
+    one split (`on_one_split`) may stand beside others: its row says so, and so do the notes.
     MmerError unless there are two corpora or more, all with the same two variants, metric and margin, and each with a
     standard error above 0.
     """
@@ -100,21 +98,20 @@ def across_notes(table: pd.DataFrame) -> str:
     return "\n".join(text)
 
 
-def combined(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -> dict[str, Estimate]:
-    """Fixed effect, random effect and prediction from differences d [..., corpora], their variances and df (same).
+def combined(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -> dict[str, tuple]:
+    """(estimate, SE, df) of the three effects from differences d [..., corpora], their variances and df (same).
 
     Fixed: the mean of these corpora, whose variance is that of a mean of independent estimates; degrees of freedom by
     `satterthwaite`. No heterogeneity disturbs it, since the mean is of these alone.
     Random: Hartung and Knapp (Statistics in Medicine 20, 2001) with equal weights, where it is Student's t over the
-    corpora, and as usual their q is never below 1: the spread counts as no smaller than the standard errors make it.
-    That is conservative for few like corpora.
+    corpora, and as usual their q is never below 1: corpora that agree by chance look no surer than each of them is.
     Prediction: Student's t for one further observation. The prediction interval of Higgins, Thompson and
     Spiegelhalter (JRSS A 172, 2009), too, has k - 1 or k - 2 degrees of freedom, but subtracts the standard errors,
     which are raised for the overlap of train parts: it misses too often. This one does not, and is the wider for it.
     """
     k = d.shape[-1]
     mean, spread, within = d.mean(-1), d.var(-1, ddof=1), variance.mean(-1)
-    spread = np.maximum(spread, within)  # corpora that agree by chance must not look surer than each of them is
+    spread = np.maximum(spread, within)
     return {
         FIXED: (mean, np.sqrt(within / k), satterthwaite(variance, df)),
         RANDOM: (mean, np.sqrt(spread / k), k - 1),

@@ -132,8 +132,8 @@ def variance_levels(comparison: Comparison) -> dict[str, tuple[float, float]]:
 def same_against_same(frame: pd.DataFrame, variant: str, metric: str, rope: float) -> Comparison:
     """A variant against itself: its runs with the earlier half of the seeds against those with the later half.
 
-    A difference here means that seeds or pipeline are at fault. It says nothing of how the verdict fares with folds,
-    since both sides have the very same ones: `twins` does. MmerError with fewer than two seeds.
+    A difference here means that seeds or pipeline are at fault. Both sides have the very same folds, so of how the
+    verdict fares with folds it says nothing: `twins` does. MmerError with fewer than two seeds.
     """
     table = read(frame)
     (mine,) = sides(table, [variant], metric)

@@ -172,15 +172,13 @@ def of_sides(
     if alone := set(a["fold"]) ^ set(b["fold"]):
         raise MmerError(f"folds {sorted(alone)} have results of only one of {names[0]}, {names[1]}")
     runs = pd.concat({"first": a, "second": b}, names=["side", None]).reset_index("side").reset_index(drop=True)
-    mean_a, mean_b = a.groupby("fold")["score"].mean(), b.groupby("fold")["score"].mean()
-    folds = pd.DataFrame({"first": mean_a, "second": mean_b}).reset_index()
-    folds["difference"] = folds["second"] - folds["first"]
+    first, second = a.groupby("fold")["score"].mean(), b.groupby("fold")["score"].mean()
+    folds = pd.DataFrame({"first": first, "second": second, "difference": second - first}).reset_index()
     d, F = folds["difference"].to_numpy(), len(folds)
     if F < 3:
         raise MmerError(f"a verdict needs three folds or more; there are {F} (see stats.on_one_split)")
     pairs = a.merge(b, on=["fold", "seed"]).set_axis(["fold", "seed", "first", "second"], axis=1)
     pairs["difference"] = pairs["second"] - pairs["first"]
-
     (share, whole), notes = tested, []
     overlap = 1 / (F - 1) if share is None else share
     if share is None:

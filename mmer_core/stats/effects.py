@@ -17,9 +17,8 @@ KEY = ["fold", "seed", "class"]
 def effect_sizes(comparison: Comparison) -> pd.DataFrame:
     """Three sizes of one difference, a row each: size, value, meaning.
 
-    In points; in standard deviations of one run (the scatter of both variants' runs around their own means, pooled),
-    left out if runs do not scatter; and as the probability that a run of the second beats a run of the first in the
-    same fold (ties count half).
+    In points; in SDs of one run (the scatter of both variants' runs around their own means, pooled), left out if runs
+    do not scatter; as the probability that a run of the second beats one of the first in its fold (ties count half).
     """
     c = comparison
     spread = np.sqrt(c.runs.groupby("side")["score"].var(ddof=1).mean())
@@ -51,15 +50,11 @@ def improvement(comparison: Comparison) -> pd.DataFrame:
     known, noise = all(part.df for part in parts), sum(part.variance / part.seeds for part in parts)
     says = []
     if not known:
-        says.append(
-            "With one seed of a variant, chance of training and difference between folds cannot be told apart: for a "
-            "new seed of the same fold there is no estimate."
-        )
+        apart = "chance of training and difference between folds cannot be told apart"
+        says.append(f"With one seed of a variant, {apart}: for a new seed of the same fold there is no estimate.")
     elif between < noise:
-        says.append(
-            "Folds differ less than their seeds alone would make them: the estimated variance between folds is "
-            "negative and counts as none."
-        )
+        none = "the estimated variance between folds is negative and counts as none"
+        says.append(f"Folds differ less than their seeds alone would make them: {none}.")
     if between < NOTHING**2 and noise < NOTHING**2:
         says.append("All differences are the same: nothing scatters, so the interval is a point.")
     elif known and noise < NOTHING**2:
@@ -94,7 +89,6 @@ def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd
     `recalls` has a row a run and class: variant, fold, seed, class, recall, n_train, n_test (`Study.recalls()`).
     Columns: class, first, second (mean recalls), difference, low, high (95%, not corrected), p, "p (Holm)", verdict.
     All are secondary. A class that some test part lacks has no recall there: it is left out, with NaN in its row.
-
     Where all folds differ by the same, as where neither side ever finds a class, their scatter says nothing: the
     interval then follows from those of the two recalls (`recall_interval`; Newcombe, "Interval estimation for the
     difference between independent proportions", Statistics in Medicine 17, 1998), and p is its bound, 0.05 or 1.

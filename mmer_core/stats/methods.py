@@ -30,7 +30,7 @@ class Test(NamedTuple):
 def side_by_side(comparison: Comparison) -> pd.DataFrame:
     """All methods that need only the scores, a row each (see `Test`), the verdict's first."""
     c, d = comparison, comparison.folds["difference"].to_numpy()
-    mean, F = c.difference, len(comparison.folds)
+    mean, F = c.difference, len(d)
     tests = [Test(THE_VERDICT, mean, c.interval95, c.p, "Few folds give wide intervals.", True)]
     if len(c.pairs) > F and c.pairs["fold"].nunique() == F:
         limit = "Takes runs of one fold for independent: too optimistic as soon as folds differ."
@@ -70,10 +70,8 @@ def bayesian(comparison: Comparison) -> dict[str, float]:
     With a flat prior the posterior of the difference is the verdict's own t: same centre, scale, degrees of freedom.
     """
     c = comparison
-    if c.se == 0:
-        first, second = float(c.difference < -c.rope), float(c.difference > c.rope)
-    else:
-        first, second = (float(stats.t.cdf((side - c.rope) / c.se, c.df)) for side in (-c.difference, c.difference))
+    beyond = [side - c.rope for side in (-c.difference, c.difference)]
+    first, second = (float(stats.t.cdf(x / c.se, c.df)) if c.se > 0 else float(x > 0) for x in beyond)
     return {"first better": first, "equivalent": 1 - first - second, "second better": second}
 
 
@@ -93,12 +91,12 @@ def cautions(comparison: Comparison) -> list[str]:
     if hinges_on_overlap(comparison):
         what = "without that correction the verdict would be another"
         sentences.append(f"{name} hinges on the overlap of training sets: {what}.")
-    if smallest_p(len(comparison.folds)) < 0.05:
-        table = side_by_side(comparison)
-        able = table[table["keeps_level"]]
-        if (able["p"] < 0.05).nunique() > 1:
-            says = ", ".join(f"{row.method} p = {row.p:.3f}" for row in able.itertuples())
-            sentences.append(f"{name}: methods that keep their level disagree on whether zero is excluded: {says}.")
+    if smallest_p(len(comparison.folds)) >= 0.05:
+        return sentences
+    able = side_by_side(comparison).query("keeps_level")
+    if (able["p"] < 0.05).nunique() > 1:
+        says = ", ".join(f"{row.method} p = {row.p:.3f}" for row in able.itertuples())
+        sentences.append(f"{name}: methods that keep their level disagree on whether zero is excluded: {says}.")
     return sentences
 
 

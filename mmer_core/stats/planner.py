@@ -80,9 +80,8 @@ def inseparable(comparison: Comparison) -> str:
     """Why variance between folds and between seeds cannot be told apart in these runs; empty if it can."""
     if has_one_seed(comparison):
         return "with one seed the two are one"
-    if difference_components(comparison)["variance"].iloc[0] < 0:
-        return "the variance between folds is estimated below 0: too small to be seen with so few runs"
-    return ""
+    negative = difference_components(comparison)["variance"].iloc[0] < 0
+    return "the variance between folds is estimated below 0: too small to be seen with so few runs" if negative else ""
 
 
 def advice(comparison: Comparison) -> str:

@@ -44,9 +44,8 @@ def prose(comparisons: Sequence[Difference], corpus: str, still_open: int = 0) -
         return f"On the {corpus}, no declared comparison has been trained."
     first, n = comparisons[0], len(comparisons)
     metric = first.metric.partition(",")[0]
-    design, primary = (
-        (f"with {first.design}", "primary ") if isinstance(first, Comparison) else ("on this split only", "")
-    )
+    design = f"with {first.design}" if isinstance(first, Comparison) else "on this split only"
+    primary = "primary " if isinstance(first, Comparison) else ""
     text = [f"On the {corpus}, {design}, {metric} as {primary}metric and a margin of {100 * first.rope:g} points:"]
     text += [c.sentence() for c in comparisons]
     text += dict.fromkeys(note for c in comparisons for note in c.notes if note.startswith(("Interim", "This split")))
@@ -88,18 +87,16 @@ class NotShownWorse(NamedTuple):
 def all_pairs(comparisons: Sequence[Difference]) -> pd.DataFrame:
     """A row a pair of variants, second minus first, with Holm's p over the pairs.
 
-    Columns: first, second, points, "95% low", "95% high", p, "p (Holm)", verdict (as of this pair by itself, not
-    corrected), exploratory ("yes", "no"). MmerError unless all have the same metric and margin, and no pair is there
-    twice.
+    Columns: first, second, points, "95% low", "95% high", p, "p (Holm)", verdict (of this pair by itself, uncorrected),
+    exploratory ("yes", "no"). MmerError unless all have the same metric and margin, and no pair is there twice.
     """
     if not isinstance(comparisons, Sequence) or not all(isinstance(c, Difference) for c in comparisons):
         raise MmerError("expected a list of comparisons, a pair of variants each")
     rows, seen = [], set()
     for c in comparisons:
-        metric, rope = comparisons[0].metric, comparisons[0].rope
-        if (c.metric, c.rope) != (metric, rope):
-            found = f"expected {metric} and a margin of {rope:g}, found {c.metric} and {c.rope:g}"
-            raise MmerError(f"{c.second} - {c.first}: {found}")
+        if (c.metric, c.rope) != (comparisons[0].metric, comparisons[0].rope):
+            one = f"{comparisons[0].metric} and a margin of {comparisons[0].rope:g}"
+            raise MmerError(f"{c.second} - {c.first}: expected {one}, found {c.metric} and {c.rope:g}")
         if (pair := frozenset((c.first, c.second))) in seen:
             raise MmerError(f"{c.first} and {c.second} are compared twice; one verdict a pair")
         seen.add(pair)

@@ -61,11 +61,9 @@ def checked(first: Predictions, second: Predictions, names: Names = NAMES) -> li
     if alone := [fold for fold in {**folds[0], **folds[1]} if fold not in folds[0] or fold not in folds[1]]:
         raise MmerError(f"folds {alone} have predictions of only one of {names[0]}, {names[1]}")
     _agreed(sides[0] + sides[1])
-    found = []
-    for fold in folds[0]:
-        mine = [[run for run in side if run.fold == fold] for side in sides]
-        found.append(Tested(fold, mine[0][0].ids, mine[0][0].label, *(np.stack([r.logits for r in m]) for m in mine)))
-    return found
+    logits = [{fold: np.stack([run.logits for run in side if run.fold == fold]) for fold in folds[0]} for side in sides]
+    parts = {run.fold: run for run in sides[0]}
+    return [Tested(fold, run.ids, run.label, *(side[fold] for side in logits)) for fold, run in parts.items()]
 
 
 def _runs(side: Predictions, name: str) -> list[_Run]:
@@ -119,10 +117,9 @@ def _agreed(runs: list[_Run]) -> None:
         if run.logits.shape[1] != runs[0].logits.shape[1]:
             classes = f"{runs[0].logits.shape[1]} and {run.logits.shape[1]} classes"
             raise MmerError(f"{runs[0].place} and {run.place} have {classes}; both sides need the same")
-    ids, label = np.concatenate([r.ids for r in runs]), np.concatenate([r.label for r in runs])
-    named = pd.DataFrame({"id": ids, "label": label}).drop_duplicates()
-    torn = named.duplicated("id").to_numpy()
-    _refuse(torn, named["id"].to_numpy(), "an utterance has one label in all runs, but not")
+    named = pd.concat([pd.DataFrame({"id": run.ids, "label": run.label}) for run in runs]).drop_duplicates()
+    what = "an utterance has one label in all runs, but not"
+    _refuse(named.duplicated("id").to_numpy(), named["id"].to_numpy(), what)
 
 
 def clustered(first: Predictions, second: Predictions, clusters: Clusters = None) -> Test:
@@ -154,10 +151,8 @@ def cluster_variance(tested: list[Tested], clusters: Clusters) -> tuple[float, f
     if G < 2:
         what = "utterances" if clusters is None else "dialogues or speakers"
         raise MmerError(f"an interval over {what} needs two or more; all {len(gain)} predictions are of {group[0]!r}")
-    if np.ptp(gain) < 1e-12:
-        return mean, 0.0, G
     se = float(np.sqrt(G / (G - 1) * ((total - mean * n) ** 2).sum()) / n.sum())
-    return mean, se, G
+    return mean, se if np.ptp(gain) >= 1e-12 else 0.0, G
 
 
 def _clusters_of(ids: np.ndarray, clusters: Mapping | pd.Series) -> list[str]:
@@ -180,15 +175,12 @@ def _clusters_of(ids: np.ndarray, clusters: Mapping | pd.Series) -> list[str]:
 def ensembles(first: Predictions, second: Predictions) -> Test:
     """McNemar's exact test on the ensembles over seeds (mean probabilities), all folds together."""
     tested = checked(first, second)
-    a, b = (
-        np.concatenate([softmax(logits, axis=2).mean(0).argmax(1) == t.label for t, logits in side])
-        for side in ([(t, t.first) for t in tested], [(t, t.second) for t in tested])
-    )
+    voted = [[softmax(x, axis=2).mean(0).argmax(1) == t.label for x in (t.first, t.second)] for t in tested]
+    a, b = np.concatenate(voted, axis=1)
     only = int((a & ~b).sum()), int((~a & b).sum())
     p = float(mcnemar([[0, only[0]], [only[1], 0]], exact=True).pvalue) if sum(only) else 1.0
     limit = "Compares ensembles of all seeds, not single runs, and takes utterances for independent."
-    again = len(a) - len(set(np.concatenate([t.ids for t in tested])))
-    if again:
+    if again := len(a) - len(set(np.concatenate([t.ids for t in tested]))):
         limit += f" {again} predictions are of utterances that another fold tests, too: its p is too small."
     return Test("McNemar on seed ensembles", float(b.mean() - a.mean()), None, p, limit, not again)
 

@@ -118,8 +118,7 @@ def seed_correlation(comparison: Comparison) -> float:
     x, y = (comparison.pairs[["first", "second"]] - folds.transform("mean")).to_numpy().T
     if not len(x) or folds.size().max() < 2:
         raise MmerError("a correlation over seeds needs two seeds or more that both variants have in a fold")
-    scale = float(np.sqrt((x**2).sum() * (y**2).sum()))
-    if scale < 1e-15:
+    if (scale := float(np.sqrt((x**2).sum() * (y**2).sum()))) < 1e-15:
         raise MmerError("a correlation over seeds needs scores that vary between the seeds of a fold")
     return float((x * y).sum() / scale)
 
