@@ -55,9 +55,10 @@ def across(comparisons: Mapping[str, Difference]) -> pd.DataFrame:
     given = list(comparisons.values())
     one, k, why = given[0], len(given), "; ".join(dict.fromkeys(c.exploratory for c in given if c.exploratory))
     d, se, df = (np.array([getattr(c, what) for c in given], float) for what in ("difference", "se", "df"))
+    metric = one.metric.partition(SPLIT)[0]
     rows = [_row(name, c, "this split" if SPLIT in c.metric else "this corpus") for name, c in comparisons.items()]
     for name, numbers in combined(d, se**2, df).items():
-        together = Difference(one.first, one.second, _metric(one), one.rope, *map(float, numbers), exploratory=why)
+        together = Difference(one.first, one.second, metric, one.rope, *map(float, numbers), exploratory=why)
         rows.append(_row(name, together, SPEAKS_OF[name]))
     about = {column: rows[-1][column] for column in ("exploratory", "first", "second", "metric", "margin")}
     rows[-1] |= {"p": float("nan"), "verdict": ""}  # a prediction is no claim about a mean
@@ -105,9 +106,8 @@ def combined(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -> dic
     `satterthwaite`. No heterogeneity disturbs it, since the mean is of these alone.
     Random: Hartung and Knapp (Statistics in Medicine 20, 2001) with equal weights, where it is Student's t over the
     corpora, and as usual their q is never below 1: corpora that agree by chance look no surer than each of them is.
-    Prediction: Student's t for one further observation. The prediction interval of Higgins, Thompson and
-    Spiegelhalter (JRSS A 172, 2009), too, has k - 1 or k - 2 degrees of freedom, but subtracts the standard errors,
-    which are raised for the overlap of train parts: it misses too often. This one does not, and is the wider for it.
+    Prediction: Student's t for one further observation. The interval of Higgins, Thompson and Spiegelhalter (JRSS A
+    172, 2009) subtracts the standard errors, which are raised for overlap: it is narrower, and misses too often.
     """
     k = d.shape[-1]
     mean, spread, within = d.mean(-1), d.var(-1, ddof=1), variance.mean(-1)
@@ -124,8 +124,7 @@ def heterogeneity(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -
 
     Paule and Mandel's estimate, Cochran's Q and the Q-profile interval (Viechtbauer, Statistics in Medicine 26, 2007)
     in their closed forms for equal variances; Q is compared with F, since the variances are estimates, too (Williams
-    and Tukey's interval). The upper limit takes nothing off for the standard errors: raised for overlap as they are,
-    what they really should take off lies anywhere between that and nothing.
+    and Tukey's interval). The upper limit takes nothing off for the standard errors, which are raised for overlap.
     """
     k = d.shape[-1]
     spread, within, freedom = d.var(-1, ddof=1), variance.mean(-1), satterthwaite(variance, df)
@@ -134,10 +133,6 @@ def heterogeneity(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -
     excess = np.maximum(spread - within, 0)
     p = stats.f.sf(spread / within, k - 1, freedom)  # spread / within = Q / (k - 1)
     return Heterogeneity(np.sqrt(excess), np.sqrt(np.maximum(low, 0)), np.sqrt(high), p, excess / (excess + within))
-
-
-def _metric(c: Difference) -> str:
-    return c.metric.partition(SPLIT)[0]
 
 
 def _row(name: str, c: Difference, speaks_of: str) -> dict:
@@ -157,7 +152,8 @@ def _refuse(comparisons: Mapping[str, Difference]) -> None:
     for name, c in comparisons.items():
         _refuse_one(name, c)
         variants, margins = (f"{c.second} - {c.first}", f"{like.second} - {like.first}"), (c.rope, like.rope)
-        about: dict[str, tuple] = {"variants": variants, "metric": (_metric(c), _metric(like)), "margin": margins}
+        metrics = c.metric.partition(SPLIT)[0], like.metric.partition(SPLIT)[0]
+        about: dict[str, tuple] = {"variants": variants, "metric": metrics, "margin": margins}
         for what, (mine, wanted) in about.items():
             if mine != wanted:
                 raise MmerError(f"{name} has another {what} than {one}: {mine}, not {wanted}")

@@ -30,7 +30,6 @@ def across_calibration(studies: int = 4000, corpora: tuple[int, ...] = (2, 3, 5,
     of", "false positives" (0 excluded where it is the truth), coverage (of the 95% interval), "false equivalence" (a
     truth at the margin excluded by the 90% interval), promised ("yes" where coverage is 94% or more and both errors are
     6% or less; with fewer than some 2000 studies that is for chance to say). NaN: there is no such thing.
-
     The fixed effect has a second row: read as if it spoke of corpora like these, which it does not.
     """
     rows = []

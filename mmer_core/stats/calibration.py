@@ -151,12 +151,11 @@ def twins(corpora: int = 300) -> pd.DataFrame:
 
     Each corpus is drawn anew: two classes, and two blocks of features with the same distribution. Twin A sees one
     block, twin B the other; both are linear discriminants (closed form), a seed is a random nine tenths of the train
-    part. So on average neither is better, and every "different" is a mistake. Columns: method, and "different": the
+    part. So on average neither is better, and every "different" is a mistake. Columns: method, and "different", the
     share of corpora on which it says so; 5% is what it promises.
     """
     utterances, dims, folds, seeds = 200, 8, 5, 5
-    rng = np.random.default_rng(0)
-    d = np.empty((corpora, folds, seeds))
+    rng, d = np.random.default_rng(0), np.empty((corpora, folds, seeds))
     for corpus in range(corpora):
         label = rng.integers(2, size=utterances)
         x = rng.standard_normal((2, utterances, dims)) + 0.25 * (2 * label - 1)[:, None]

@@ -102,7 +102,13 @@ def per_class(recalls: pd.DataFrame, first: str, second: str, rope: float) -> pd
             continue
         c = compare(mine, first, second, "recall", rope=rope)
         means = c.folds[["first", "second"]].mean()
-        said = _from_both(mine, c) if c.se < 1e-12 else (*c.interval95, c.p, c.verdict)
+        said = (*c.interval95, c.p, c.verdict)
+        if c.se < 1e-12:
+            a, b = (recall_interval(mine, side).iloc[0] for side in (c.first, c.second))
+            low = c.difference - np.hypot(b["recall"] - b["low"], a["high"] - a["recall"])
+            high = c.difference + np.hypot(b["high"] - b["recall"], a["recall"] - a["low"])
+            sure, small = low > 0 or high < 0, -rope < low and high < rope
+            said = (low, high, 0.05 if sure else 1.0, VERDICTS[(3, 1, 0, 2)[small + 2 * sure]])
         rows.append([name, *means, c.difference, *said])
     return corrected(rows, ["class", "first", "second", "difference", "low", "high", "p", "verdict"])
 
@@ -112,15 +118,6 @@ def corrected(rows: list[list], columns: list[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
     table.insert(columns.index("p") + 1, "p (Holm)", holm(table["p"]))
     return table
-
-
-def _from_both(recalls: pd.DataFrame, c: Comparison) -> tuple[float, float, float, str]:
-    """low, high, p and verdict of a difference without scatter, from the intervals of its two sides."""
-    a, b = (recall_interval(recalls, side).iloc[0] for side in (c.first, c.second))
-    low = c.difference - np.hypot(b["recall"] - b["low"], a["high"] - a["recall"])
-    high = c.difference + np.hypot(b["high"] - b["recall"], a["recall"] - a["low"])
-    sure, small = low > 0 or high < 0, -c.rope < low and high < c.rope
-    return low, high, 0.05 if sure else 1.0, VERDICTS[(3, 1, 0, 2)[small + 2 * sure]]
 
 
 def holm(p: pd.Series) -> np.ndarray:

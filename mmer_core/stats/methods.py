@@ -39,8 +39,7 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
     elif max(c.seeds) > 1:
         limit = f"Need runs of both variants with the same seeds in every fold; {len(c.pairs)} runs have a partner."
         tests.append(Test("paired t, mixed model and bootstrap on runs", mean, None, None, limit, False))
-    limit = "Ignores the overlap of train parts: an optimistic bound."
-    tests.append(_t("paired t on fold means", d, limit))
+    tests.append(_t("paired t on fold means", d, "Ignores the overlap of train parts: an optimistic bound."))
     floor = f"With {F} folds its p cannot go below {smallest_p(F):g}."
     d = d.round(12)  # ties stay ties
     ranks = np.sign(d) * stats.rankdata(abs(d)) - np.sign(d) * (d == 0).sum()  # zeros are left out; ties share a rank
@@ -125,9 +124,8 @@ def _mixed(pairs: pd.DataFrame) -> Test:
 
 def _bootstrap(pairs: pd.DataFrame) -> Test:
     """Folds drawn with replacement, then seeds within each; the middle 95% of the means."""
-    rng = np.random.default_rng(0)
     groups = [g.to_numpy() for _, g in pairs.groupby("fold")["difference"]]
-    F = len(groups)
+    rng, F = np.random.default_rng(0), len(groups)
     means = np.stack([g[rng.integers(len(g), size=(RESAMPLES, F, len(g)))].mean(2) for g in groups])  # (F, R, F)
     drawn = rng.integers(F, size=(RESAMPLES, F))
     boot = means[drawn, np.arange(RESAMPLES)[:, None], np.arange(F)].mean(1)

@@ -44,8 +44,7 @@ def plan(comparison: Comparison, hours: float | None = None, sampling: float | N
 
     Args:
         hours: of the runs of both variants so far (the ledger's seconds); there is no such column without them.
-        sampling: variance of a fold's difference that is test sampling, in squared points (`sampling_variance`),
-            if known; else all of t^2 counts as such.
+        sampling: `sampling_variance` of these runs, in squared points, if known; else all of t^2 counts as such.
     """
     t, s = variance_levels(comparison)["as estimated"]
     F, S = len(comparison.folds), comparison.seeds_a_fold

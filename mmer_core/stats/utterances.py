@@ -15,7 +15,7 @@ from mmer_core.errors import MmerError
 from mmer_core.stats.compare import Difference, satterthwaite
 from mmer_core.stats.methods import Test
 
-Predictions = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
+Predicted = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
 Runs = Sequence[Mapping[str, np.ndarray]]  # the same for each seed of one split
 NAMES = ("first", "second")
 Names: TypeAlias = tuple[str, str]
@@ -50,7 +50,7 @@ class _Run(NamedTuple):
     logits: np.ndarray
 
 
-def checked(first: Predictions, second: Predictions, names: Names = NAMES) -> list[Tested]:
+def checked(first: Predicted, second: Predicted, names: Names = NAMES) -> list[Tested]:
     """Both sides' runs, a `Tested` for each fold; the runs of a fold may list its utterances in any order.
 
     MmerError unless both have the same folds, all runs of a fold the same utterances (each once), an utterance the same
@@ -66,7 +66,7 @@ def checked(first: Predictions, second: Predictions, names: Names = NAMES) -> li
     return [Tested(fold, run.ids, run.label, *(side[fold] for side in logits)) for fold, run in parts.items()]
 
 
-def _runs(side: Predictions, name: str) -> list[_Run]:
+def _runs(side: Predicted, name: str) -> list[_Run]:
     if not isinstance(side, Mapping) or not all(isinstance(key, tuple) and len(key) == 2 for key in side):
         found = f"the keys {list(side)[:3]}" if isinstance(side, Mapping) else f"a {type(side).__name__}"
         raise MmerError(f"predictions of {name}: expected {{(fold, seed): run}}, found {found}")
@@ -122,7 +122,7 @@ def _agreed(runs: list[_Run]) -> None:
     _refuse(named.duplicated("id").to_numpy(), named["id"].to_numpy(), what)
 
 
-def clustered(first: Predictions, second: Predictions, clusters: Clusters = None) -> Test:
+def clustered(first: Predicted, second: Predicted, clusters: Clusters = None) -> Test:
     """Accuracy of these very models on new utterances: an interval over clusters of test utterances.
 
     Runs of one fold are averaged. Without `clusters` every utterance is its own one, which is too optimistic where
@@ -145,8 +145,7 @@ def cluster_variance(tested: list[Tested], clusters: Clusters) -> tuple[float, f
     """Difference in accuracy, its standard error over clusters of utterances (a ratio of sums), and their number."""
     ids, gain = np.concatenate([t.ids for t in tested]), np.concatenate([t.gain() for t in tested])
     group = ids if clusters is None else _clusters_of(ids, clusters)
-    groups = pd.Series(gain).groupby(group)
-    total, n = groups.sum().to_numpy(), groups.size().to_numpy()
+    total, n = pd.Series(gain).groupby(group).agg(["sum", "size"]).to_numpy().T
     G, mean = len(total), float(gain.mean())
     if G < 2:
         what = "utterances" if clusters is None else "dialogues or speakers"
@@ -158,8 +157,8 @@ def cluster_variance(tested: list[Tested], clusters: Clusters) -> tuple[float, f
 def _clusters_of(ids: np.ndarray, clusters: Mapping | pd.Series) -> list[str]:
     """The cluster of each utterance; MmerError that names the first one without."""
     if not isinstance(clusters, (Mapping, pd.Series)):
-        found = type(clusters).__name__
-        raise MmerError(f"clusters: expected a mapping or a Series from utterance ids to clusters, found a {found}")
+        wanted = "a mapping or a Series from utterance ids to clusters"
+        raise MmerError(f"clusters: expected {wanted}, found a {type(clusters).__name__}")
     known: dict[str, str] = {}
     for key, value in clusters.items():
         if _text(key) in known:
@@ -172,7 +171,7 @@ def _clusters_of(ids: np.ndarray, clusters: Mapping | pd.Series) -> list[str]:
     return group
 
 
-def ensembles(first: Predictions, second: Predictions) -> Test:
+def ensembles(first: Predicted, second: Predicted) -> Test:
     """McNemar's exact test on the ensembles over seeds (mean probabilities), all folds together."""
     tested = checked(first, second)
     voted = [[softmax(x, axis=2).mean(0).argmax(1) == t.label for x in (t.first, t.second)] for t in tested]
@@ -185,7 +184,7 @@ def ensembles(first: Predictions, second: Predictions) -> Test:
     return Test("McNemar on seed ensembles", float(b.mean() - a.mean()), None, p, limit, not again)
 
 
-def sampling_variance(first: Predictions, second: Predictions) -> float:
+def sampling_variance(first: Predicted, second: Predicted) -> float:
     """What test sampling alone adds to the variance of a fold's difference in accuracy, in squared points.
 
     The runs of a fold are averaged first, so what is left is which utterances there are: the mean over folds of
@@ -212,13 +211,7 @@ def on_one_split(
 
 
 def on_each_split(
-    first: Predictions,
-    second: Predictions,
-    *,
-    rope: float,
-    names: Names,
-    clusters: Clusters = None,
-    exploratory: str = "",
+    first: Predicted, second: Predicted, *, rope: float, names: Names, clusters: Clusters = None, exploratory: str = ""
 ) -> list[Difference]:
     """A verdict on accuracy for each fold by itself: it speaks of this split only. For studies of one or two folds.
 
