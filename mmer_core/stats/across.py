@@ -47,9 +47,8 @@ def across(comparisons: Mapping[str, Difference]) -> pd.DataFrame:
     between corpora, with the p of Cochran's Q) and "I²" (a share). Columns: corpus, difference, se, df, low, high
     (95%), "90% low", "90% high", p, verdict, "speaks of", exploratory, first, second, metric, margin; differences in
     the units of the metric, NaN or "" where a row has no such thing. `across_notes` puts it into words. A comparison on
-    one split (`on_one_split`) may stand beside others: its row says so, and so do the notes.
-    MmerError unless there are two corpora or more, all with the same two variants, metric and margin, and each with a
-    standard error above 0.
+    one split (`on_one_split`) may stand beside others: its row says so, and so do the notes. MmerError unless there are
+    two corpora or more, all with the same two variants, metric and margin, and each with a standard error above 0.
     """
     _refuse(comparisons)
     given = list(comparisons.values())
@@ -109,9 +108,8 @@ def combined(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -> dic
     Prediction: Student's t for one further observation. The interval of Higgins, Thompson and Spiegelhalter (JRSS A
     172, 2009) subtracts the standard errors, which are raised for overlap: it is narrower, and misses too often.
     """
-    k = d.shape[-1]
-    mean, spread, within = d.mean(-1), d.var(-1, ddof=1), variance.mean(-1)
-    spread = np.maximum(spread, within)
+    k, mean, within = d.shape[-1], d.mean(-1), variance.mean(-1)
+    spread = np.maximum(d.var(-1, ddof=1), within)
     return {
         FIXED: (mean, np.sqrt(within / k), satterthwaite(variance, df)),
         RANDOM: (mean, np.sqrt(spread / k), k - 1),
@@ -126,11 +124,10 @@ def heterogeneity(d: np.ndarray, variance: np.ndarray, df: np.ndarray | float) -
     in their closed forms for equal variances; Q is compared with F, since the variances are estimates, too (Williams
     and Tukey's interval). The upper limit takes nothing off for the standard errors, which are raised for overlap.
     """
-    k = d.shape[-1]
-    spread, within, freedom = d.var(-1, ddof=1), variance.mean(-1), satterthwaite(variance, df)
+    k, spread, within = d.shape[-1], d.var(-1, ddof=1), variance.mean(-1)
+    freedom, excess = satterthwaite(variance, df), np.maximum(spread - within, 0)
     low = (k - 1) * (spread - within * stats.f.ppf(0.975, k - 1, freedom)) / stats.chi2.ppf(0.975, k - 1)
     high = (k - 1) * spread / stats.chi2.ppf(0.025, k - 1)
-    excess = np.maximum(spread - within, 0)
     p = stats.f.sf(spread / within, k - 1, freedom)  # spread / within = Q / (k - 1)
     return Heterogeneity(np.sqrt(excess), np.sqrt(np.maximum(low, 0)), np.sqrt(high), p, excess / (excess + within))
 

@@ -1,8 +1,7 @@
 """How far each method may be trusted: studies are simulated whose truth is known. It reports; it never chooses.
 
-A study is d_fs = d + fold_f + seed_fs in points: fold_f has the standard deviation t and is correlated by r between
-folds (their train parts overlap, so their true differences are alike); seed_fs has the standard deviation s sqrt(2),
-since both variants have seeds of standard deviation s.
+A study is d_fs = d + fold_f + seed_fs in points: fold_f has the SD t and is correlated by r between folds (their train
+parts overlap, so their true differences are alike); seed_fs has the SD s sqrt(2), as both variants have seeds of SD s.
 """
 
 import itertools
@@ -149,10 +148,9 @@ def same_against_same(frame: pd.DataFrame, variant: str, metric: str, rope: floa
 def twins(corpora: int = 300) -> pd.DataFrame:
     """The real thing: learners that are exchangeable by construction, on fresh corpora, in whole cross-validations.
 
-    Each corpus is drawn anew: two classes, and two blocks of features with the same distribution. Twin A sees one
-    block, twin B the other; both are linear discriminants (closed form), a seed is a random nine tenths of the train
-    part. So on average neither is better, and every "different" is a mistake. Columns: method, and "different", the
-    share of corpora on which it says so; 5% is what it promises.
+    Each corpus is drawn anew: two classes, two blocks of features with the same distribution. Twin A sees one, twin B
+    the other; both are linear discriminants (closed form), a seed is a random nine tenths of the train part. So every
+    "different" is a mistake. Columns: method, "different" (the share of corpora where it says so; it promises 5%).
     """
     utterances, dims, folds, seeds = 200, 8, 5, 5
     rng, d = np.random.default_rng(0), np.empty((corpora, folds, seeds))

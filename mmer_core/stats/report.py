@@ -111,12 +111,9 @@ def not_shown_worse(comparisons: Sequence[Difference], variants: Sequence[str] =
     The truly best is among them with a probability of 95% or more, as far as Holm's over valid tests holds: it is out
     only if some pair's direction is got wrong (proved by Shaffer, Annals of Statistics 8, 1980, for independent tests;
     simulated in our tests for these). Few folds or seeds show little, and all may be left: it then cannot be told.
-
-    Args:
-        variants: all there are, if some may lack comparisons; without a comparison nothing is shown of a variant.
+    `variants` are all there are, if some may lack comparisons; without a comparison nothing is shown of a variant.
     """
-    table = all_pairs(comparisons)
-    names = variants_of(comparisons, variants)
+    table, names = all_pairs(comparisons), variants_of(comparisons, variants)
     if len(names) < 2:
         raise MmerError(f"which variant is best is a question about two or more; got {names}")
     worse: dict[str, list[str]] = {}

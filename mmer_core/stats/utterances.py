@@ -1,7 +1,4 @@
-"""What the predictions of single utterances say: other tests, what test sampling adds, and verdicts on one split.
-
-All of it begins with `checked`, which brings the runs of both sides into one form or says what is wrong with them.
-"""
+"""What predictions of utterances say, once `checked`: other tests, what test sampling adds, verdicts on one split."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
@@ -187,9 +184,8 @@ def ensembles(first: Predicted, second: Predicted) -> Test:
 def sampling_variance(first: Predicted, second: Predicted) -> float:
     """What test sampling alone adds to the variance of a fold's difference in accuracy, in squared points.
 
-    The runs of a fold are averaged first, so what is left is which utterances there are: the mean over folds of
-    var(difference of an utterance) / utterances. A fold with a single utterance takes the variance of the others,
-    pooled. MmerError if no fold has two.
+    It is the mean over folds of var(difference of an utterance, runs averaged) / utterances. A fold with a single
+    utterance takes the variance of the others, pooled. MmerError if no fold has two.
     """
     gains = [100 * t.gain() for t in checked(first, second)]
     n = np.array([len(gain) for gain in gains])

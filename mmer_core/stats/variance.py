@@ -1,8 +1,7 @@
 """Where the variance is: between folds, and between seeds.
 
 One-way and two-way analyses of variance in closed form (Searle, Casella, McCulloch, "Variance Components", 1992). The
-estimates are differences of mean squares, so a component may come out negative: that says that it is small, and it is
-shown as it is.
+estimates are differences of mean squares: a negative one says that the component is small, and is shown as it is.
 """
 
 from collections.abc import Sequence
@@ -41,10 +40,9 @@ def scatter(comparison: Comparison) -> list[Scatter]:
 def difference_components(comparison: Comparison, level: float = 0.95) -> pd.DataFrame:
     """Variance of the differences of single runs, d_fs = d + fold_f + rest_fs, in squared points.
 
-    Rows: "between folds" and "within folds" (seeds of both variants). Columns: variance, low, high (of the interval
-    with that level), sd (of the estimate; NaN where it is negative). In a balanced design the interval within folds is
-    exact (chi-square); the one between folds is that of Williams and Tukey, which holds the truth at least as often as
-    it says. MmerError with fewer than two seeds in every fold.
+    Rows: "between folds", "within folds (seeds)". Columns: component, variance, low, high (of the interval with that
+    level), sd (NaN where the estimate is negative). In a balanced design the interval within folds is exact, the one
+    between (Williams and Tukey) no less sure than it says. MmerError with fewer than two seeds in every fold.
     """
     S, (noise, s) = comparison.seeds_a_fold, seed_noise(comparison)
     between = float(S * (100 * comparison.folds["difference"]).var())  # mean squares
@@ -124,10 +122,7 @@ def seed_correlation(comparison: Comparison) -> float:
 
 
 def _components(strata: list[tuple], tails: tuple[float, float]) -> pd.DataFrame:
-    """Components from name, mean square, degrees of freedom and runs of each stratum, the innermost one last.
-
-    The limits are those of Williams and Tukey: df (MS - MS_below F_tail) / (runs chi2_tail); below the last is nothing.
-    """
+    """From (name, mean square, df, runs) of each stratum, the innermost last; limits as of Williams and Tukey."""
     rows = []
     for (name, ms, df, n), (_, below, below_df, _) in zip(strata, [*strata[1:], ("", 0.0, 1, 1)], strict=True):
         limits = (df * (ms - below * stats.f.ppf(t, df, below_df)) / (n * stats.chi2.ppf(t, df)) for t in tails)
