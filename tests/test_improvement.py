@@ -50,7 +50,7 @@ def test_it_has_a_direction(rng):
 @pytest.mark.parametrize("studies", [40, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("d", "t", "s", "seeds"), [(0, 0, 1.5, 2), (1, 0, 0.5, 2), (1, 2, 0.5, 10), (0, 1, 1.5, 10)])
 def test_intervals_hold_the_truth(d, t, s, seeds, studies, monkeypatch):
-    monkeypatch.setattr(sys.modules["mmer_core.stats.improvement"], "DRAWS", 4000)
+    monkeypatch.setattr(sys.modules["mmer_core.stats.effects"], "DRAWS", 4000)
     rng, held = np.random.default_rng(8), np.zeros(2)
     for _ in range(studies):
         found, truth = study(rng, d, t, s, seeds)

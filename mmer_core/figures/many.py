@@ -14,7 +14,7 @@ from mmer_core.figures.statistics import intervals, margin
 from mmer_core.figures.style import COLUMN, PAGE, place, styled
 from mmer_core.stats import VERDICTS, Difference, all_pairs
 from mmer_core.stats.across import HETEROGENEITY, PREDICTION, SHARE, SPEAKS_OF
-from mmer_core.stats.pairs import variants_of
+from mmer_core.stats.report import variants_of
 
 TINTS = dict(zip(VERDICTS, ("#F3CC7F", "#9AD2F2", "#F7F1A0", "#EEEEEE"), strict=True))  # of Okabe and Ito, lighter
 GREY = "#BBBBBB"

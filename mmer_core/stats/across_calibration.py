@@ -1,21 +1,13 @@
 """How far the statements about several corpora may be trusted: sets of corpora are simulated whose truth is known."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mmer_core.stats.across import (
-    FIXED,
-    HETEROGENEITY,
-    PREDICTION,
-    RANDOM,
-    SPEAKS_OF,
-    Estimate,
-    combined,
-    heterogeneity,
-)
+from mmer_core.stats.across import FIXED, HETEROGENEITY, PREDICTION, RANDOM, SPEAKS_OF, combined, heterogeneity
 from mmer_core.stats.calibration import Truth, simulate
 
 FOLDS = 5
@@ -38,15 +30,11 @@ def across_calibration(studies: int = 4000, corpora: tuple[int, ...] = (2, 3, 5,
     of", "false positives" (0 excluded where it is the truth), coverage (of the 95% interval), "false equivalence" (a
     truth at the margin excluded by the 90% interval), promised ("yes" where coverage is 94% or more and both errors are
     6% or less; with fewer than some 2000 studies that is for chance to say). NaN: there is no such thing.
-
     The fixed effect has a second row: read as if it spoke of corpora like these, which it does not.
     """
     rows = []
-    for k in corpora:
-        for unequal in (1.0, 3.0):
-            for between in (0.0, 0.5, 1.0):
-                for r in (0.0, 0.2):
-                    rows += [(k, between, unequal, r, *row) for row in _rates(studies, k, between, unequal, r)]
+    for k, unequal, between, r in itertools.product(corpora, (1.0, 3.0), (0.0, 0.5, 1.0), (0.0, 0.2)):
+        rows += [(k, between, unequal, r, *row) for row in _rates(studies, k, between, unequal, r)]
     columns = ["corpora", "heterogeneity", "unequal", "r", "method", "speaks of"]
     table = pd.DataFrame(rows, columns=[*columns, "false positives", "coverage", "false equivalence"])
     errors = table[["false positives", "false equivalence"]].fillna(0).max(axis=1)
@@ -58,7 +46,7 @@ def _rates(studies: int, k: int, between: float, unequal: float, r: float) -> It
     """method, speaks of, false positives, coverage, false equivalence."""
     true, new, d, variance = corpora_drawn(studies, k, between, unequal, r)
     truth = {THESE: true.mean(1), LIKE_THESE: np.zeros(studies), ONE_MORE: new}
-    found = {**combined(d, variance, FOLDS - 1), **weighted(d, variance, FOLDS - 1)}
+    found = combined(d, variance, FOLDS - 1) | weighted(d, variance, FOLDS - 1)
     speaking = [(FIXED, THESE), (FIXED, LIKE_THESE), (RANDOM, LIKE_THESE), (PREDICTION, ONE_MORE), *USUAL.items()]
     for name, speaks_of in speaking:
         estimate, se, df = found[name]
@@ -67,15 +55,9 @@ def _rates(studies: int, k: int, between: float, unequal: float, r: float) -> It
         below = float((error + stats.t.ppf(0.95, df) * se < 0).mean())
         errors = (float("nan"),) * 2 if speaks_of == ONE_MORE else (1 - covered, below)
         yield name, speaks_of, errors[0], covered, errors[1]
-    h = heterogeneity(d, variance, FOLDS - 1)
+    h, none = heterogeneity(d, variance, FOLDS - 1), float("nan")
     covered = float(((h.low <= between) & (between <= h.high)).mean())
-    yield (
-        HETEROGENEITY,
-        SPEAKS_OF[HETEROGENEITY],
-        float("nan") if between else float((h.p < 0.05).mean()),
-        covered,
-        float("nan"),
-    )
+    yield HETEROGENEITY, SPEAKS_OF[HETEROGENEITY], none if between else float((h.p < 0.05).mean()), covered, none
 
 
 def corpora_drawn(studies: int, k: int, between: float, unequal: float, r: float) -> tuple[np.ndarray, ...]:
@@ -90,8 +72,8 @@ def corpora_drawn(studies: int, k: int, between: float, unequal: float, r: float
     return true, new, true + folds.mean(2), folds.var(2, ddof=1) * (1 / FOLDS + OVERLAP)
 
 
-def weighted(d: np.ndarray, variance: np.ndarray, df: float) -> dict[str, Estimate]:
-    """What is usual: weights of one over the variance. Arguments as of `across.combined`; names as in USUAL.
+def weighted(d: np.ndarray, variance: np.ndarray, df: float) -> dict[str, tuple]:
+    """What is usual: weights of one over the variance. As `across.combined`, but with the names in USUAL.
 
     Meier (Biometrics 9, 1953) corrects variance and degrees of freedom for weights that are estimates.
     """

@@ -1,10 +1,10 @@
 """How far each method may be trusted: studies are simulated whose truth is known. It reports; it never chooses.
 
-A study is d_fs = d + fold_f + seed_fs in points: fold_f has the standard deviation t and is correlated by r between
-folds (their train parts overlap, so their true differences are alike); seed_fs has the standard deviation s sqrt(2),
-since both variants have seeds of standard deviation s.
+A study is d_fs = d + fold_f + seed_fs in points: fold_f has the SD t and is correlated by r between folds (their train
+parts overlap, so their true differences are alike); seed_fs has the SD s sqrt(2), as both variants have seeds of SD s.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -49,20 +49,18 @@ def _normal(d: np.ndarray, se: np.ndarray) -> tuple[np.ndarray, ...]:
     return d.mean((1, 2)), 1.96 * se, 1.645 * se
 
 
-def _mixed(d: np.ndarray) -> tuple[np.ndarray, ...]:
+def _mixed(d: np.ndarray, _: float) -> tuple[np.ndarray, ...]:
     """The mixed model's z: in a balanced design REML has the closed form max(MS between, pooled MS) / (F S)."""
-    _, F, S = d.shape
-    between = S * d.mean(2).var(1, ddof=1)
-    within = d.var(2, ddof=1).mean(1) if S > 1 else np.zeros(len(d))
-    total = d.reshape(len(d), -1).var(1, ddof=1)
+    studies, F, S = d.shape
+    between, total = S * d.mean(2).var(1, ddof=1), d.reshape(studies, -1).var(1, ddof=1)
+    within = d.var(2, ddof=1).mean(1) if S > 1 else 0.0
     return _normal(d, np.sqrt(np.where(between > within, between, total) / (F * S)))
 
 
-def _bootstrap(d: np.ndarray) -> tuple[np.ndarray, ...]:
+def _bootstrap(d: np.ndarray, _: float) -> tuple[np.ndarray, ...]:
     """Folds drawn with replacement, then seeds; limits from the normal law and the resamples' standard deviation."""
     studies, F, S = d.shape
-    rng = np.random.default_rng(1)
-    weights = np.zeros((RESAMPLES, F, S))
+    rng, weights = np.random.default_rng(1), np.zeros((RESAMPLES, F, S))
     for draw in range(RESAMPLES):
         for f in rng.integers(F, size=(F,)):
             np.add.at(weights[draw, f], rng.integers(S, size=S), 1)
@@ -75,8 +73,8 @@ METHODS: dict[str, Callable[[np.ndarray, float], tuple[np.ndarray, ...]]] = {
     THE_VERDICT: _fold_means,
     "paired t on all runs": lambda d, overlap: _fold_means(d.reshape(len(d), -1, 1), 0),
     "paired t on fold means": lambda d, overlap: _fold_means(d, 0),
-    "mixed model (z)": lambda d, overlap: _mixed(d),
-    "hierarchical bootstrap": lambda d, overlap: _bootstrap(d),
+    "mixed model (z)": _mixed,
+    "hierarchical bootstrap": _bootstrap,
 }
 
 
@@ -87,12 +85,11 @@ def rates(truth: Truth, margin: float, studies: int, folds: int, seeds: int, ove
         centre, wide, narrow = method(d, overlap)
         answers = (abs(centre) > wide, abs(centre) + narrow < margin, abs(centre - truth.d) <= wide)
         rows.append((name, *(float(answer.mean()) for answer in answers)))
-    unknown = float("nan")
+    name, different = f"Wilcoxon and sign flip (p is never below {smallest_p(folds):g})", 0.0
     if smallest_p(folds) <= 0.05:
         p = np.asarray(stats.wilcoxon(d.mean(2), axis=1, method="exact").pvalue)
-        rows.append(("Wilcoxon on fold means", float((p < 0.05).mean()), unknown, unknown))
-    else:
-        rows.append((f"Wilcoxon and sign flip (p is never below {smallest_p(folds):g})", 0.0, unknown, unknown))
+        name, different = "Wilcoxon on fold means", float((p < 0.05).mean())
+    rows.append((name, different, float("nan"), float("nan")))
     return pd.DataFrame(rows, columns=["method", "different", "equivalent", "covered"])
 
 
@@ -105,15 +102,14 @@ def calibration_table(
     "false positives" (different, truth 0), "coverage" (of the 95% interval, truth 0), "power" (different, truth =
     margin), "right equivalence" (truth 0), "false equivalence" (truth = margin).
     """
-    F, S = len(comparison.folds), max(1, round(comparison.seeds_a_fold))
-    margin, overlap, parts = 100 * comparison.rope, comparison.overlap, []
-    for label, (t, s) in variance_levels(comparison).items():
-        for r in correlations:
-            null, real = (rates(Truth(d, t, s, r), margin, studies, F, S, overlap) for d in (0.0, margin))
-            part = {"variances": label, "r": r, "method": null["method"]}
-            part |= {"false positives": null["different"], "coverage": null["covered"], "power": real["different"]}
-            part |= {"right equivalence": null["equivalent"], "false equivalence": real["equivalent"]}
-            parts.append(pd.DataFrame(part))
+    margin, parts = 100 * comparison.rope, []
+    design = (studies, len(comparison.folds), max(1, round(comparison.seeds_a_fold)), comparison.overlap)
+    for (label, (t, s)), r in itertools.product(variance_levels(comparison).items(), correlations):
+        null, real = (rates(Truth(d, t, s, r), margin, *design) for d in (0.0, margin))
+        part = {"variances": label, "r": r, "method": null["method"]}
+        part |= {"false positives": null["different"], "coverage": null["covered"], "power": real["different"]}
+        part |= {"right equivalence": null["equivalent"], "false equivalence": real["equivalent"]}
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -135,32 +131,29 @@ def variance_levels(comparison: Comparison) -> dict[str, tuple[float, float]]:
 def same_against_same(frame: pd.DataFrame, variant: str, metric: str, rope: float) -> Comparison:
     """A variant against itself: its runs with the earlier half of the seeds against those with the later half.
 
-    A difference here means that seeds or pipeline are at fault. It says nothing of how the verdict fares with folds,
-    since both sides have the very same ones: `twins` does. MmerError with fewer than two seeds.
+    A difference here means that seeds or pipeline are at fault. Both sides have the very same folds, so of how the
+    verdict fares with folds it says nothing: `twins` does. MmerError with fewer than two seeds.
     """
     table = read(frame)
     (mine,) = sides(table, [variant], metric)
     seeds = sorted(mine["seed"].unique())
-    half = len(seeds) // 2
-    if not half:
+    if not (half := len(seeds) // 2):
         raise MmerError(f"{variant} has one seed; two are needed to set it against itself")
     names = [f"{as_text(variant)} (seeds {part[0]}..{part[-1]})" for part in (seeds[:half], seeds[half : 2 * half])]
     rank = mine["seed"].map(seeds.index)  # the n-th seed of one half is paired with the n-th of the other
     first, second = (mine[rank // half == n].assign(seed=rank % half) for n in (0, 1))
-    return of_sides(first, second, (names[0], names[1]), metric, rope, tested_share(table, [variant]))
+    return of_sides([first, second], (names[0], names[1]), metric, rope, tested_share(table, [variant]))
 
 
 def twins(corpora: int = 300) -> pd.DataFrame:
     """The real thing: learners that are exchangeable by construction, on fresh corpora, in whole cross-validations.
 
-    Each corpus is drawn anew: two classes, and two blocks of features with the same distribution. Twin A sees one
-    block, twin B the other; both are linear discriminants (closed form), a seed is a random nine tenths of the train
-    part. So on average neither is better, and every "different" is a mistake. Columns: method, and "different": the
-    share of corpora on which it says so; 5% is what it promises.
+    Each corpus is drawn anew: two classes, two blocks of features with the same distribution. Twin A sees one, twin B
+    the other; both are linear discriminants (closed form), a seed is a random nine tenths of the train part. So every
+    "different" is a mistake. Columns: method, "different" (the share of corpora where it says so; it promises 5%).
     """
     utterances, dims, folds, seeds = 200, 8, 5, 5
-    rng = np.random.default_rng(0)
-    d = np.empty((corpora, folds, seeds))
+    rng, d = np.random.default_rng(0), np.empty((corpora, folds, seeds))
     for corpus in range(corpora):
         label = rng.integers(2, size=utterances)
         x = rng.standard_normal((2, utterances, dims)) + 0.25 * (2 * label - 1)[:, None]
@@ -181,5 +174,4 @@ def _discriminant(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.n
     means = np.stack([x[y == k].mean(0) for k in (0, 1)])
     centred = x - means[y]
     w = np.linalg.solve(centred.T @ centred / len(x) + 0.1 * np.eye(x.shape[1]), means[1] - means[0])
-    predicted = (x_test - means.mean(0)) @ w > 0
-    return float((predicted == y_test).mean())
+    return float((((x_test - means.mean(0)) @ w > 0) == y_test).mean())

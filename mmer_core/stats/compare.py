@@ -7,7 +7,6 @@ is raised for the overlap (Nadeau and Bengio, "Inference for the generalization 
 
 from dataclasses import dataclass, field
 from numbers import Real
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.table import as_text, read, sides, tested_share
+from mmer_core.stats.table import Share, Table, as_text, read, sides, tested_share
 
 VERDICTS = ("different", "equivalent", "negligible", "undecided")
 
@@ -47,10 +46,9 @@ class Difference:
     def label(self) -> str:
         """The two sides, and what has to be known of them: that it is about one split, or still lacks runs."""
         split = self.metric.partition(", ")[2]
-        marks = [
-            mark for mark in (split, "interim" if any(n.startswith("Interim") for n in self.notes) else "") if mark
-        ]
-        return f"{self.second} − {self.first}" + (f" ({', '.join(marks)})" if marks else "")
+        interim = "interim" if any(note.startswith("Interim") for note in self.notes) else ""
+        marks = ", ".join(filter(None, (split, interim)))
+        return f"{self.second} − {self.first}" + (f" ({marks})" if marks else "")
 
     def interval(self, level: float) -> Interval:
         """Student's t interval with that coverage."""
@@ -80,10 +78,8 @@ class Difference:
         tests at 5%). "negligible": both, a real difference too small to matter. "undecided": neither.
         """
         (low, high), (inner_low, inner_high) = self.interval95, self.interval90
-        different, equivalent = low > 0 or high < 0, -self.rope < inner_low and inner_high < self.rope
-        if different:
-            return "negligible" if equivalent else "different"
-        return "equivalent" if equivalent else "undecided"
+        different, equivalent = bool(low > 0 or high < 0), bool(-self.rope < inner_low and inner_high < self.rope)
+        return (("undecided", "equivalent"), ("different", "negligible"))[different][equivalent]
 
     @property
     def exceeds_margin(self) -> bool:
@@ -97,9 +93,8 @@ class Difference:
         points += f" (95% interval {100 * low:+.1f} to {100 * high:+.1f})"
         interval90 = f"90% interval {100 * inner_low:+.1f} to {100 * inner_high:+.1f}"
         margin = f"{100 * self.rope:g} points"
-        beyond = f"; whether it exceeds {margin} is open"
-        if self.exceeds_margin:
-            beyond = f", and so is any smaller than {margin}"
+        smaller, unknown = f", and so is any smaller than {margin}", f"; whether it exceeds {margin} is open"
+        beyond = smaller if self.exceeds_margin else unknown
         meaning = {
             "different": f"a difference of zero is excluded{beyond}",
             "equivalent": f"a difference of {margin} or more is excluded ({interval90})",
@@ -122,8 +117,8 @@ class Comparison(Difference):
     @property
     def seeds(self) -> tuple[int, int]:
         """How many seeds the first and the second variant have."""
-        first, second = (self.runs.loc[self.runs["side"] == side, "seed"].nunique() for side in ("first", "second"))
-        return first, second
+        seeds = self.runs.groupby("side")["seed"].nunique()
+        return int(seeds["first"]), int(seeds["second"])
 
     @property
     def seeds_a_fold(self) -> float:
@@ -145,13 +140,7 @@ class Comparison(Difference):
 
 
 def compare(
-    frame: pd.DataFrame | str | Path,
-    first: str,
-    second: str,
-    metric: str = "accuracy",
-    *,
-    rope: float,
-    exploratory: str = "",
+    frame: Table, first: str, second: str, metric: str = "accuracy", *, rope: float, exploratory: str = ""
 ) -> Comparison:
     """Compare two variants of a tidy frame of results, ours or anybody's.
 
@@ -171,37 +160,34 @@ def compare(
     table, first, second = read(frame), as_text(first), as_text(second)
     if first == second:
         raise MmerError(f"{first!r} cannot be compared with itself")
-    a, b = sides(table, (first, second), metric)
-    return of_sides(a, b, (first, second), metric, rope, tested_share(table, (first, second)), exploratory)
+    names = (first, second)
+    return of_sides(sides(table, names, metric), names, metric, rope, tested_share(table, names), exploratory)
 
 
 def of_sides(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    names: tuple[str, str],
-    metric: str,
-    rope: float,
-    tested: tuple[float | None, bool],
-    exploratory: str = "",
+    runs_of: list[pd.DataFrame], names: tuple[str, str], metric: str, rope: float, tested: Share, exploratory: str = ""
 ) -> Comparison:
     """`compare` from checked runs of both variants (`table.sides`) and what is known of n_test / n_train."""
-    first, second = names
+    a, b = runs_of
     if alone := set(a["fold"]) ^ set(b["fold"]):
-        raise MmerError(f"folds {sorted(alone)} have results of only one of {first}, {second}")
-    means = [side.groupby("fold")["score"].mean() for side in (a, b)]
-    folds = pd.DataFrame({"first": means[0], "second": means[1]}).reset_index()
-    folds["difference"] = folds["second"] - folds["first"]
+        raise MmerError(f"folds {sorted(alone)} have results of only one of {names[0]}, {names[1]}")
+    runs = pd.concat({"first": a, "second": b}, names=["side", None]).reset_index("side").reset_index(drop=True)
+    first, second = a.groupby("fold")["score"].mean(), b.groupby("fold")["score"].mean()
+    folds = pd.DataFrame({"first": first, "second": second, "difference": second - first}).reset_index()
     d, F = folds["difference"].to_numpy(), len(folds)
     if F < 3:
         raise MmerError(f"a verdict needs three folds or more; there are {F} (see stats.on_one_split)")
     pairs = a.merge(b, on=["fold", "seed"]).set_axis(["fold", "seed", "first", "second"], axis=1)
     pairs["difference"] = pairs["second"] - pairs["first"]
-    runs = pd.concat({"first": a, "second": b}, names=["side", None]).reset_index("side").reset_index(drop=True)
-
-    overlap, notes = _overlap(tested, F)
+    (share, whole), notes = tested, []
+    overlap = 1 / (F - 1) if share is None else share
+    if share is None:
+        notes.append(f"n_test / n_train is not known and taken as 1 / (folds - 1) = {overlap:.3f}.")
+    elif not whole:
+        notes.append("n_test / n_train is not known of every run; it is the mean of those that state it.")
     if len(pairs) < max(len(a), len(b)):
         notes.append("The variants do not have the same seeds; fold means are over each one's own.")
-    counts = pd.concat([side.groupby("fold").size() for side in (a, b)])
+    counts = runs.groupby(["side", "fold"]).size()
     if counts.nunique() > 1:
         notes.append(f"Folds have between {counts.min()} and {counts.max()} seeds; every fold counts the same.")
     elif counts.max() == 1:
@@ -210,16 +196,31 @@ def of_sides(
     if variance == 0:
         notes.append("The difference is the same in all folds, so its interval is a point.")
     se = float(np.sqrt(variance * (1 / F + overlap)))
-    estimate = (first, second, metric, rope, float(d.mean()), se, F - 1)
+    estimate = (*names, metric, rope, float(d.mean()), se, F - 1)
     return Comparison(*estimate, pairs, folds, overlap, runs, notes=notes, exploratory=exploratory)
 
 
-def _overlap(tested: tuple[float | None, bool], folds: int) -> tuple[float, list[str]]:
-    """n_test / n_train, and a note where it is not wholly known."""
-    share, whole = tested
-    if share is None:
-        share = 1 / (folds - 1)
-        return share, [f"n_test / n_train is not known and taken as 1 / (folds - 1) = {share:.3f}."]
-    return share, [] if whole else [
-        "n_test / n_train is not known of every run; it is the mean of those that state it."
-    ]
+def from_summaries(first: tuple[float, float], second: tuple[float, float], folds: int, *, rope: float) -> pd.DataFrame:
+    """The range of verdicts that two published "mean ± SD" allow: how the two vary together was not published.
+
+    The SD of the difference lies between |SD1 - SD2| (folds that are hard for one are as hard for the other) and
+    SD1 + SD2. Published SDs often mix folds and seeds; they are taken as SDs over folds here, which is too large then.
+    `first` and `second` are (mean, SD) in the units of `rope`; `folds` is the number of folds, not of runs.
+    Columns: correlation between the two over folds, se, low, high (95%), verdict.
+    """
+    if folds < 3:
+        raise MmerError(f"a verdict needs three folds or more; got {folds}")
+    if min(first[1], second[1]) < 0 or not np.isfinite([*first, *second]).all():
+        raise MmerError(f"means and SDs are finite numbers, SDs not negative; got {first} and {second}")
+    rows = []
+    for rho in (-1.0, -0.5, 0.0, 0.5, 0.8, 0.9, 1.0):
+        variance = max(first[1] ** 2 + second[1] ** 2 - 2 * rho * first[1] * second[1], 0.0)
+        se = float(np.sqrt(variance * (1 / folds + 1 / (folds - 1))))
+        possible = Difference("first", "second", "score", rope, second[0] - first[0], se, folds - 1)
+        rows.append((rho, se, *possible.interval95, possible.verdict))
+    return pd.DataFrame(rows, columns=["correlation", "se", "low", "high", "verdict"])
+
+
+def satterthwaite(variance: np.ndarray, df: np.ndarray | float) -> np.ndarray:
+    """Degrees of freedom of a sum of variances [..., parts] with df each (Biometrics Bulletin 2, 1946)."""
+    return variance.sum(-1) ** 2 / (variance**2 / df).sum(-1)

@@ -30,7 +30,7 @@ class Test(NamedTuple):
 def side_by_side(comparison: Comparison) -> pd.DataFrame:
     """All methods that need only the scores, a row each (see `Test`), the verdict's first."""
     c, d = comparison, comparison.folds["difference"].to_numpy()
-    mean, F = c.difference, len(comparison.folds)
+    mean, F = c.difference, len(d)
     tests = [Test(THE_VERDICT, mean, c.interval95, c.p, "Few folds give wide intervals.", True)]
     if len(c.pairs) > F and c.pairs["fold"].nunique() == F:
         limit = "Takes runs of one fold for independent: too optimistic as soon as folds differ."
@@ -39,8 +39,7 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
     elif max(c.seeds) > 1:
         limit = f"Need runs of both variants with the same seeds in every fold; {len(c.pairs)} runs have a partner."
         tests.append(Test("paired t, mixed model and bootstrap on runs", mean, None, None, limit, False))
-    limit = "Ignores the overlap of train parts: an optimistic bound."
-    tests.append(_t("paired t on fold means", d, limit))
+    tests.append(_t("paired t on fold means", d, "Ignores the overlap of train parts: an optimistic bound."))
     floor = f"With {F} folds its p cannot go below {smallest_p(F):g}."
     d = d.round(12)  # ties stay ties
     ranks = np.sign(d) * stats.rankdata(abs(d)) - np.sign(d) * (d == 0).sum()  # zeros are left out; ties share a rank
@@ -70,10 +69,8 @@ def bayesian(comparison: Comparison) -> dict[str, float]:
     With a flat prior the posterior of the difference is the verdict's own t: same centre, scale, degrees of freedom.
     """
     c = comparison
-    if c.se == 0:
-        first, second = float(c.difference < -c.rope), float(c.difference > c.rope)
-    else:
-        first, second = (float(stats.t.cdf((side - c.rope) / c.se, c.df)) for side in (-c.difference, c.difference))
+    beyond = [side - c.rope for side in (-c.difference, c.difference)]
+    first, second = (float(stats.t.cdf(x / c.se, c.df)) if c.se > 0 else float(x > 0) for x in beyond)
     return {"first better": first, "equivalent": 1 - first - second, "second better": second}
 
 
@@ -93,12 +90,12 @@ def cautions(comparison: Comparison) -> list[str]:
     if hinges_on_overlap(comparison):
         what = "without that correction the verdict would be another"
         sentences.append(f"{name} hinges on the overlap of training sets: {what}.")
-    if smallest_p(len(comparison.folds)) < 0.05:
-        table = side_by_side(comparison)
-        able = table[table["keeps_level"]]
-        if (able["p"] < 0.05).nunique() > 1:
-            says = ", ".join(f"{row.method} p = {row.p:.3f}" for row in able.itertuples())
-            sentences.append(f"{name}: methods that keep their level disagree on whether zero is excluded: {says}.")
+    if smallest_p(len(comparison.folds)) >= 0.05:
+        return sentences
+    able = side_by_side(comparison).query("keeps_level")
+    if (able["p"] < 0.05).nunique() > 1:
+        says = ", ".join(f"{row.method} p = {row.p:.3f}" for row in able.itertuples())
+        sentences.append(f"{name}: methods that keep their level disagree on whether zero is excluded: {says}.")
     return sentences
 
 
@@ -127,9 +124,8 @@ def _mixed(pairs: pd.DataFrame) -> Test:
 
 def _bootstrap(pairs: pd.DataFrame) -> Test:
     """Folds drawn with replacement, then seeds within each; the middle 95% of the means."""
-    rng = np.random.default_rng(0)
     groups = [g.to_numpy() for _, g in pairs.groupby("fold")["difference"]]
-    F = len(groups)
+    rng, F = np.random.default_rng(0), len(groups)
     means = np.stack([g[rng.integers(len(g), size=(RESAMPLES, F, len(g)))].mean(2) for g in groups])  # (F, R, F)
     drawn = rng.integers(F, size=(RESAMPLES, F))
     boot = means[drawn, np.arange(RESAMPLES)[:, None], np.arange(F)].mean(1)

@@ -29,10 +29,9 @@ def verdict_chances(d: float, t: float, s: float, folds: int, seeds: float, over
 def chances_now(comparison: Comparison) -> pd.DataFrame:
     """Chance of each verdict for this design, if the truth is 0 and if it equals the margin."""
     t, s = variance_levels(comparison)["as estimated"]
-    F, S = len(comparison.folds), comparison.seeds_a_fold
     margin = 100 * comparison.rope
-    chances = {d: verdict_chances(d, t, s, F, S, comparison.overlap, margin) for d in (0.0, margin)}
-    return pd.DataFrame([{"true difference (points)": d, **each} for d, each in chances.items()])
+    design = (len(comparison.folds), comparison.seeds_a_fold, comparison.overlap, margin)
+    return pd.DataFrame([{"true difference (points)": d, **verdict_chances(d, t, s, *design)} for d in (0.0, margin)])
 
 
 def plan(comparison: Comparison, hours: float | None = None, sampling: float | None = None) -> pd.DataFrame:
@@ -45,13 +44,12 @@ def plan(comparison: Comparison, hours: float | None = None, sampling: float | N
 
     Args:
         hours: of the runs of both variants so far (the ledger's seconds); there is no such column without them.
-        sampling: variance of a fold's difference that is test sampling, in squared points (`sampling_variance`),
-            if known; else all of t^2 counts as such.
+        sampling: `sampling_variance` of these runs, in squared points, if known; else all of t^2 counts as such.
     """
     t, s = variance_levels(comparison)["as estimated"]
     F, S = len(comparison.folds), comparison.seeds_a_fold
     margin, overlap = 100 * comparison.rope, comparison.overlap
-    sampled = min(t**2, sampling) if sampling is not None else t**2
+    sampled = t**2 if sampling is None else min(t**2, sampling)
     rest = t**2 - sampled
     finer_overlap = overlap * (F - 1) / (2 * F - 1)  # n_test / n_train of twice the folds, which are half as large
     options = [("as it is", F, S, t**2, overlap, 1.0)]  # name, folds, seeds, t^2, overlap, hours as a multiple of now
@@ -81,9 +79,8 @@ def inseparable(comparison: Comparison) -> str:
     """Why variance between folds and between seeds cannot be told apart in these runs; empty if it can."""
     if has_one_seed(comparison):
         return "with one seed the two are one"
-    if difference_components(comparison)["variance"].iloc[0] < 0:
-        return "the variance between folds is estimated below 0: too small to be seen with so few runs"
-    return ""
+    negative = difference_components(comparison)["variance"].iloc[0] < 0
+    return "the variance between folds is estimated below 0: too small to be seen with so few runs" if negative else ""
 
 
 def advice(comparison: Comparison) -> str:

@@ -8,18 +8,20 @@ import numbers
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from mmer_core.errors import MmerError
 
+Table: TypeAlias = pd.DataFrame | str | Path  # a tidy frame, or the path of a CSV file
+Share: TypeAlias = tuple[float | None, bool]  # n_test / n_train, if known, and whether all runs state it
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 
 
-def read(table: pd.DataFrame | str | Path) -> pd.DataFrame:
+def read(table: Table) -> pd.DataFrame:
     """A frame as it is, or the cells of a CSV file as text.
 
     Columns may be apart by commas, semicolons or tabs, the file may start with a byte order mark, and its path may be
@@ -32,35 +34,32 @@ def read(table: pd.DataFrame | str | Path) -> pd.DataFrame:
     file = Path(str(table).strip().strip("\"'").strip()).expanduser()
     try:
         text = file.read_text(encoding="utf-8-sig")
+        separator = max(",;\t", key=text.lstrip().split("\n", 1)[0].count)
+        rows = list(csv.reader(text.splitlines(), delimiter=separator, skipinitialspace=True))
     except UnicodeDecodeError:
         raise MmerError(f"{file}: expected a CSV file in UTF-8; save it as one (a spreadsheet can export it)") from None
     except (OSError, ValueError) as error:
         raise MmerError(f"{file}: expected a CSV file, found {type(error).__name__}: {error}") from None
-    header = text.lstrip().split("\n", 1)[0]
-    separator = max(",;\t", key=header.count)
-    try:
-        rows = list(csv.reader(text.splitlines(), delimiter=separator, skipinitialspace=True))
     except csv.Error as error:
         raise MmerError(f"{file}: expected a CSV file, found {error}") from None
-    numbered = [(n, [cell.strip() for cell in row]) for n, row in enumerate(rows, 1) if any(map(str.strip, row))]
-    if len(numbered) < 2:
-        raise MmerError(f"{file}: expected a header and a row for each run, found {len(numbered)} lines")
-    columns = numbered[0][1]
-    if torn := [(n, len(row)) for n, row in numbered if len(row) != len(columns)]:
-        raise MmerError(f"{file}: the header has {len(columns)} columns, line {torn[0][0]} has {torn[0][1]}")
-    index = pd.Index([n for n, _ in numbered[1:]], name="line")
-    return pd.DataFrame([row for _, row in numbered[1:]], index, columns)
+    cells = {n: [cell.strip() for cell in row] for n, row in enumerate(rows, 1) if any(map(str.strip, row))}
+    if len(cells) < 2:
+        raise MmerError(f"{file}: expected a header and a row for each run, found {len(cells)} lines")
+    (_, columns), *runs = cells.items()
+    for n, row in runs:
+        if len(row) != len(columns):
+            raise MmerError(f"{file}: the header has {len(columns)} columns, line {n} has {len(row)}")
+    return pd.DataFrame([row for _, row in runs], pd.Index([n for n, _ in runs], name="line"), columns)
 
 
 def results_of(table: pd.DataFrame, variant: object, *needed: str) -> pd.DataFrame:
     """The rows of one variant; MmerError if there are none, or if a needed column lacks or stands there twice."""
-    for column in ("variant", *needed):
-        if not isinstance(column, str):
-            raise MmerError(f"a column has a text for its name; got {column!r}")
-    found = list(table.columns)
-    if missing := {"variant", *needed} - set(found):
+    wanted, found = ("variant", *needed), list(table.columns)
+    if odd := [column for column in wanted if not isinstance(column, str)]:
+        raise MmerError(f"a column has a text for its name; got {odd[0]!r}")
+    if missing := set(wanted) - set(found):
         raise MmerError(f"the frame lacks the columns {sorted(missing)}; it has {found}")
-    if twice := [column for column in ("variant", *needed) if found.count(column) > 1]:
+    if twice := [column for column in wanted if found.count(column) > 1]:
         raise MmerError(f"the frame has two columns {twice[0]!r}")
     names, name = [as_text(v) for v in table["variant"].tolist()], as_text(variant)
     if not name or name not in names:
@@ -99,7 +98,7 @@ def _runs(table: pd.DataFrame, variant: object, metric: str) -> pd.DataFrame:
     return runs
 
 
-def tested_share(table: pd.DataFrame, variants: Sequence[object]) -> tuple[float | None, bool]:
+def tested_share(table: pd.DataFrame, variants: Sequence[object]) -> Share:
     """Mean of n_test / n_train over the runs of variants that state it (None: none does), and whether all do."""
     if not {"n_train", "n_test"} <= set(table.columns):
         return None, False
@@ -114,7 +113,7 @@ def _counts(rows: pd.DataFrame, column: str) -> np.ndarray:
     cells = rows[column].tolist()
     counts = np.array([as_number(cell) for cell in cells])
     for n in np.flatnonzero(~((counts >= 1) & (counts < np.inf) & (counts == np.floor(counts)))):
-        if as_text(cells[n]).lower() not in ("", "nan", "na"):
+        if not is_empty(cells[n]):
             raise MmerError(f"{column} is a number of utterances, 1 or more; {_place(rows, n)} has {cells[n]!r}")
     return counts
 
@@ -131,6 +130,10 @@ def as_text(value: object) -> str:
         value = float(value)
         return "" if np.isnan(value) else str(int(value)) if value.is_integer() else str(value)
     return str(value).strip()
+
+
+def is_empty(cell: object) -> bool:
+    return as_text(cell).lower() in ("", "nan", "na")
 
 
 def as_number(cell: object) -> float:

@@ -1,22 +1,21 @@
-"""What the predictions of single utterances say, beside the verdict: other tests, and what test sampling adds.
-
-All of it begins with `checked`, which brings the runs of both sides into one form or says what is wrong with them.
-"""
+"""What predictions of utterances say, once `checked`: other tests, what test sampling adds, verdicts on one split."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.special import softmax
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.compare import Interval
+from mmer_core.stats.compare import Difference, satterthwaite
 from mmer_core.stats.methods import Test
 
-Predictions = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
+Predicted = Mapping[tuple[int, int], Mapping[str, np.ndarray]]  # (fold, seed): ids [N], label [N], logits [N, C]
+Runs = Sequence[Mapping[str, np.ndarray]]  # the same for each seed of one split
+NAMES = ("first", "second")
+Names: TypeAlias = tuple[str, str]
 Clusters: TypeAlias = Mapping[str, object] | pd.Series | None  # dialogue or speaker of each utterance id, if known
 FEW = 20  # clusters; with fewer, and with unequal ones, the error of an interval over clusters is itself uncertain
 
@@ -48,7 +47,7 @@ class _Run(NamedTuple):
     logits: np.ndarray
 
 
-def checked(first: Predictions, second: Predictions, names: Sequence[str] = ("first", "second")) -> list[Tested]:
+def checked(first: Predicted, second: Predicted, names: Names = NAMES) -> list[Tested]:
     """Both sides' runs, a `Tested` for each fold; the runs of a fold may list its utterances in any order.
 
     MmerError unless both have the same folds, all runs of a fold the same utterances (each once), an utterance the same
@@ -59,14 +58,12 @@ def checked(first: Predictions, second: Predictions, names: Sequence[str] = ("fi
     if alone := [fold for fold in {**folds[0], **folds[1]} if fold not in folds[0] or fold not in folds[1]]:
         raise MmerError(f"folds {alone} have predictions of only one of {names[0]}, {names[1]}")
     _agreed(sides[0] + sides[1])
-    found = []
-    for fold in folds[0]:
-        mine = [[run for run in side if run.fold == fold] for side in sides]
-        found.append(Tested(fold, mine[0][0].ids, mine[0][0].label, *(np.stack([r.logits for r in m]) for m in mine)))
-    return found
+    logits = [{fold: np.stack([run.logits for run in side if run.fold == fold]) for fold in folds[0]} for side in sides]
+    parts = {run.fold: run for run in sides[0]}
+    return [Tested(fold, run.ids, run.label, *(side[fold] for side in logits)) for fold, run in parts.items()]
 
 
-def _runs(side: Predictions, name: str) -> list[_Run]:
+def _runs(side: Predicted, name: str) -> list[_Run]:
     if not isinstance(side, Mapping) or not all(isinstance(key, tuple) and len(key) == 2 for key in side):
         found = f"the keys {list(side)[:3]}" if isinstance(side, Mapping) else f"a {type(side).__name__}"
         raise MmerError(f"predictions of {name}: expected {{(fold, seed): run}}, found {found}")
@@ -117,24 +114,22 @@ def _agreed(runs: list[_Run]) -> None:
         if run.logits.shape[1] != runs[0].logits.shape[1]:
             classes = f"{runs[0].logits.shape[1]} and {run.logits.shape[1]} classes"
             raise MmerError(f"{runs[0].place} and {run.place} have {classes}; both sides need the same")
-    ids, label = np.concatenate([r.ids for r in runs]), np.concatenate([r.label for r in runs])
-    named = pd.DataFrame({"id": ids, "label": label}).drop_duplicates()
-    torn = named.duplicated("id").to_numpy()
-    _refuse(torn, named["id"].to_numpy(), "an utterance has one label in all runs, but not")
+    named = pd.concat([pd.DataFrame({"id": run.ids, "label": run.label}) for run in runs]).drop_duplicates()
+    what = "an utterance has one label in all runs, but not"
+    _refuse(named.duplicated("id").to_numpy(), named["id"].to_numpy(), what)
 
 
-def clustered(first: Predictions, second: Predictions, clusters: Clusters = None) -> Test:
+def clustered(first: Predicted, second: Predicted, clusters: Clusters = None) -> Test:
     """Accuracy of these very models on new utterances: an interval over clusters of test utterances.
 
     Runs of one fold are averaged. Without `clusters` every utterance is its own one, which is too optimistic where
     utterances of one dialogue are alike. Ids are matched as text. MmerError with fewer than two clusters.
     """
     mean, se, G = cluster_variance(checked(first, second), clusters)
-    reach = float(stats.t.ppf(0.975, G - 1)) * se
-    p = float(2 * stats.t.sf(abs(mean) / se, G - 1)) if se > 0 else float(mean == 0)
+    found = Difference("first", "second", "accuracy", 1.0, mean, se, G - 1)
     what = "utterances (dialogues are not known)" if clusters is None else "dialogues or speakers"
     limit = " ".join(["Speaks of these trained models on new utterances, not of training again.", *told(se, G)])
-    return Test(f"clustered by {G} {what}", mean, Interval(mean - reach, mean + reach), p, limit, True)
+    return Test(f"clustered by {G} {what}", mean, found.interval95, found.p, limit, True)
 
 
 def told(se: float, clusters: int) -> list[str]:
@@ -147,23 +142,20 @@ def cluster_variance(tested: list[Tested], clusters: Clusters) -> tuple[float, f
     """Difference in accuracy, its standard error over clusters of utterances (a ratio of sums), and their number."""
     ids, gain = np.concatenate([t.ids for t in tested]), np.concatenate([t.gain() for t in tested])
     group = ids if clusters is None else _clusters_of(ids, clusters)
-    groups = pd.Series(gain).groupby(group)
-    total, n = groups.sum().to_numpy(), groups.size().to_numpy()
+    total, n = pd.Series(gain).groupby(group).agg(["sum", "size"]).to_numpy().T
     G, mean = len(total), float(gain.mean())
     if G < 2:
         what = "utterances" if clusters is None else "dialogues or speakers"
         raise MmerError(f"an interval over {what} needs two or more; all {len(gain)} predictions are of {group[0]!r}")
-    if np.ptp(gain) < 1e-12:
-        return mean, 0.0, G
     se = float(np.sqrt(G / (G - 1) * ((total - mean * n) ** 2).sum()) / n.sum())
-    return mean, se, G
+    return mean, se if np.ptp(gain) >= 1e-12 else 0.0, G
 
 
 def _clusters_of(ids: np.ndarray, clusters: Mapping | pd.Series) -> list[str]:
     """The cluster of each utterance; MmerError that names the first one without."""
     if not isinstance(clusters, (Mapping, pd.Series)):
-        found = type(clusters).__name__
-        raise MmerError(f"clusters: expected a mapping or a Series from utterance ids to clusters, found a {found}")
+        wanted = "a mapping or a Series from utterance ids to clusters"
+        raise MmerError(f"clusters: expected {wanted}, found a {type(clusters).__name__}")
     known: dict[str, str] = {}
     for key, value in clusters.items():
         if _text(key) in known:
@@ -176,28 +168,24 @@ def _clusters_of(ids: np.ndarray, clusters: Mapping | pd.Series) -> list[str]:
     return group
 
 
-def ensembles(first: Predictions, second: Predictions) -> Test:
+def ensembles(first: Predicted, second: Predicted) -> Test:
     """McNemar's exact test on the ensembles over seeds (mean probabilities), all folds together."""
     tested = checked(first, second)
-    a, b = (
-        np.concatenate([softmax(logits, axis=2).mean(0).argmax(1) == t.label for t, logits in side])
-        for side in ([(t, t.first) for t in tested], [(t, t.second) for t in tested])
-    )
+    voted = [[softmax(x, axis=2).mean(0).argmax(1) == t.label for x in (t.first, t.second)] for t in tested]
+    a, b = np.concatenate(voted, axis=1)
     only = int((a & ~b).sum()), int((~a & b).sum())
     p = float(mcnemar([[0, only[0]], [only[1], 0]], exact=True).pvalue) if sum(only) else 1.0
     limit = "Compares ensembles of all seeds, not single runs, and takes utterances for independent."
-    again = len(a) - len(set(np.concatenate([t.ids for t in tested])))
-    if again:
+    if again := len(a) - len(set(np.concatenate([t.ids for t in tested]))):
         limit += f" {again} predictions are of utterances that another fold tests, too: its p is too small."
     return Test("McNemar on seed ensembles", float(b.mean() - a.mean()), None, p, limit, not again)
 
 
-def sampling_variance(first: Predictions, second: Predictions) -> float:
+def sampling_variance(first: Predicted, second: Predicted) -> float:
     """What test sampling alone adds to the variance of a fold's difference in accuracy, in squared points.
 
-    The runs of a fold are averaged first, so what is left is which utterances there are: the mean over folds of
-    var(difference of an utterance) / utterances. A fold with a single utterance takes the variance of the others,
-    pooled. MmerError if no fold has two.
+    It is the mean over folds of var(difference of an utterance, runs averaged) / utterances. A fold with a single
+    utterance takes the variance of the others, pooled. MmerError if no fold has two.
     """
     gains = [100 * t.gain() for t in checked(first, second)]
     n = np.array([len(gain) for gain in gains])
@@ -206,3 +194,38 @@ def sampling_variance(first: Predictions, second: Predictions) -> float:
     variance = np.array([gain.var(ddof=1) if len(gain) > 1 else 0.0 for gain in gains])
     pooled = ((n - 1) * variance).sum() / (n - 1).sum()
     return float((np.where(n > 1, variance, pooled) / n).mean())
+
+
+def on_one_split(
+    first: Runs, second: Runs, *, rope: float, names: Names = NAMES, clusters: Clusters = None, exploratory: str = ""
+) -> Difference:
+    """A verdict on accuracy for a corpus with one official split, from the runs of its seeds: see `on_each_split`."""
+    if isinstance(first, Mapping) or isinstance(second, Mapping):
+        raise MmerError("one split: expected a list of runs for each side; on_each_split takes {(fold, seed): run}")
+    one, other = ({(1, n): run for n, run in enumerate(side, 1)} for side in (first, second))
+    return on_each_split(one, other, rope=rope, names=names, clusters=clusters, exploratory=exploratory)[0]
+
+
+def on_each_split(
+    first: Predicted, second: Predicted, *, rope: float, names: Names, clusters: Clusters = None, exploratory: str = ""
+) -> list[Difference]:
+    """A verdict on accuracy for each fold by itself: it speaks of this split only. For studies of one or two folds.
+
+    SE^2 = variance over clusters of test utterances + variance of both means over seeds; Welch's degrees of freedom.
+    How the verdict would fare with other train utterances is not in the data. MmerError with fewer than two seeds.
+    """
+    tested, metric, found = checked(first, second, names), "accuracy, this split", []
+    note = "This split only: training again with other seeds, and more test utterances like these, are accounted for;"
+    note += " how the verdict would fare with another train part is not in the data."
+    for t in tested:
+        accuracy = [right.mean(1) for right in t.right()]
+        if min(map(len, accuracy)) < 2:
+            raise MmerError(f"one split needs two seeds or more of each variant; fold {t.fold} has one of a side")
+        mean, se, groups = cluster_variance([t], clusters)
+        parts = np.array([se**2, *(a.var(ddof=1) / len(a) for a in accuracy)])
+        variance, df = float(parts.sum()), np.array([groups, *map(len, accuracy)]) - 1
+        freedom = float(satterthwaite(parts, df)) if variance > 0 else groups - 1
+        name = metric if len(tested) == 1 else f"{metric} (fold {t.fold})"
+        estimate, notes = (mean, float(np.sqrt(variance)), freedom), [note, *told(variance, groups)]
+        found.append(Difference(*names, name, rope, *estimate, notes=notes, exploratory=exploratory))
+    return found

@@ -1,38 +1,53 @@
 """Where the variance is: between folds, and between seeds.
 
 One-way and two-way analyses of variance in closed form (Searle, Casella, McCulloch, "Variance Components", 1992). The
-estimates are differences of mean squares, so a component may come out negative: that says that it is small, and it is
-shown as it is.
+estimates are differences of mean squares: a negative one says that the component is small, and is shown as it is.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from mmer_core.errors import MmerError
-from mmer_core.stats.compare import Comparison, Interval
-from mmer_core.stats.table import read, sides
+from mmer_core.stats.compare import Comparison, Interval, satterthwaite
+from mmer_core.stats.table import Table, read, sides
+
+
+class Scatter(NamedTuple):
+    """Of single runs around their fold."""
+
+    variance: float
+    df: int  # 0: one seed, so the variance is not known and given as 0
+    seeds: float  # a fold: the harmonic mean
+
+
+def scatter(comparison: Comparison) -> list[Scatter]:
+    """Of the differences, where every run has a partner; else of either side's runs, whose variances add up."""
+    samples = [comparison.pairs.groupby("fold")["difference"]]
+    if not comparison.paired:
+        samples = [mine.groupby("fold")["score"] for _, mine in comparison.runs.groupby("side")]
+    parts = []
+    for folds in samples:
+        n, squares = folds.size(), (folds.var(ddof=1) * (folds.size() - 1)).sum()  # a fold with one seed adds nothing
+        df = int((n - 1).sum())
+        parts.append(Scatter(float(squares) / df if df else 0.0, df, float(len(n) / (1 / n).sum())))
+    return parts
 
 
 def difference_components(comparison: Comparison, level: float = 0.95) -> pd.DataFrame:
     """Variance of the differences of single runs, d_fs = d + fold_f + rest_fs, in squared points.
 
-    Rows: "between folds" and "within folds" (seeds of both variants). Columns: variance, low, high (of the interval
-    with that level), sd (of the estimate; NaN where it is negative). In a balanced design the interval within folds is
-    exact (chi-square); the one between folds is that of Williams and Tukey, which holds the truth at least as often as
-    it says. MmerError with fewer than two seeds in every fold.
+    Rows: "between folds", "within folds (seeds)". Columns: component, variance, low, high (of the interval with that
+    level), sd (NaN where the estimate is negative). In a balanced design the interval within folds is exact, the one
+    between (Williams and Tukey) no less sure than it says. MmerError with fewer than two seeds in every fold.
     """
     S, (noise, s) = comparison.seeds_a_fold, seed_noise(comparison)
     between = float(S * (100 * comparison.folds["difference"]).var())  # mean squares
-    within, f, tails = S * noise, len(comparison.folds) - 1, ((1 + level) / 2, (1 - level) / 2)
-    rows = [
-        ("between folds", (between - within) / S, *_williams_tukey(between, within, f, s, S, tails)),
-        ("within folds (seeds)", within, *(s * within / float(stats.chi2.ppf(tail, s)) for tail in tails)),
-    ]
-    return _components(rows)
+    strata = [("between folds", between, len(comparison.folds) - 1, S), ("within folds (seeds)", S * noise, s, 1)]
+    return _components(strata, ((1 + level) / 2, (1 - level) / 2))
 
 
 def seed_noise(comparison: Comparison) -> tuple[float, float]:
@@ -41,19 +56,12 @@ def seed_noise(comparison: Comparison) -> tuple[float, float]:
     From the differences of runs with the same seed, where all have a partner; else from the scatter of each variant's
     runs in its folds, as if seeds had nothing in common (Satterthwaite's degrees of freedom). MmerError with one seed.
     """
-    if comparison.paired:
-        samples = [comparison.pairs.groupby("fold")["difference"]]
-    else:
-        samples = [mine.groupby("fold")["score"] for _, mine in comparison.runs.groupby("side")]
-    parts = []  # variance, degrees of freedom
-    for folds in samples:
-        n, squares = folds.size(), (folds.var(ddof=1) * (folds.size() - 1)).sum()  # a fold with one seed adds nothing
-        df = int((n - 1).sum())
-        if not df:
-            raise MmerError("variance components need two or more seeds in a fold, of both variants")
-        parts.append((1e4 * float(squares) / df * float((1 / n).mean()), df))
-    noise = sum(v for v, _ in parts)
-    return noise, float(noise**2 / sum(v**2 / df for v, df in parts)) if noise > 0 else float(parts[0][1])
+    parts = scatter(comparison)
+    df = np.array([part.df for part in parts])
+    if not df.all():
+        raise MmerError("variance components need two or more seeds in a fold, of both variants")
+    variances = np.array([1e4 * part.variance / part.seeds for part in parts])
+    return float(variances.sum()), float(satterthwaite(variances, df) if variances.any() else df[0])
 
 
 def has_one_seed(comparison: Comparison) -> bool:
@@ -75,7 +83,7 @@ def seed_share(comparison: Comparison) -> tuple[float, Interval]:
     return min(1.0, noise / total), Interval(*limits)
 
 
-def score_components(frame: pd.DataFrame | str | Path, variants: Sequence[str], metric: str) -> pd.DataFrame:
+def score_components(frame: Table, variants: Sequence[str], metric: str) -> pd.DataFrame:
     """Variance of the scores of single runs, in squared points: y_vfs = variant_v + fold_f + (v x f)_vf + rest_vfs.
 
     Variants are fixed, folds and the rest random. Rows: fold, variant x fold, seed (the rest). Columns: variance, low,
@@ -91,16 +99,11 @@ def score_components(frame: pd.DataFrame | str | Path, variants: Sequence[str], 
     V, F, S = y.shape
     grand, by_fold, by_variant, cell = y.mean(), y.mean((0, 2)), y.mean((1, 2)), y.mean(2)
     ms_fold = V * S * ((by_fold - grand) ** 2).sum() / (F - 1)
-    both = cell - by_variant[:, None] - by_fold[None] + grand
-    ms_both = S * (both**2).sum() / ((V - 1) * (F - 1))
-    ms_rest = ((y - cell[..., None]) ** 2).sum() / (V * F * (S - 1))
-    f, both_df, rest, tails = F - 1, (V - 1) * (F - 1), V * F * (S - 1), (0.975, 0.025)
-    rows = [
-        ("fold", (ms_fold - ms_both) / (V * S), *_williams_tukey(ms_fold, ms_both, f, both_df, V * S, tails)),
-        ("variant x fold", (ms_both - ms_rest) / S, *_williams_tukey(ms_both, ms_rest, both_df, rest, S, tails)),
-        ("seed", ms_rest, *(rest * ms_rest / stats.chi2.ppf(tail, rest) for tail in tails)),
-    ]
-    return _components(rows)
+    both, both_df, rest_df = cell - by_variant[:, None] - by_fold[None] + grand, (V - 1) * (F - 1), V * F * (S - 1)
+    ms_both = S * (both**2).sum() / both_df
+    ms_rest = ((y - cell[..., None]) ** 2).sum() / rest_df
+    strata = [("fold", ms_fold, F - 1, V * S), ("variant x fold", ms_both, both_df, S), ("seed", ms_rest, rest_df, 1)]
+    return _components(strata, (0.975, 0.025))
 
 
 def seed_correlation(comparison: Comparison) -> float:
@@ -113,20 +116,17 @@ def seed_correlation(comparison: Comparison) -> float:
     x, y = (comparison.pairs[["first", "second"]] - folds.transform("mean")).to_numpy().T
     if not len(x) or folds.size().max() < 2:
         raise MmerError("a correlation over seeds needs two seeds or more that both variants have in a fold")
-    scale = float(np.sqrt((x**2).sum() * (y**2).sum()))
-    if scale < 1e-15:
+    if (scale := float(np.sqrt((x**2).sum() * (y**2).sum()))) < 1e-15:
         raise MmerError("a correlation over seeds needs scores that vary between the seeds of a fold")
     return float((x * y).sum() / scale)
 
 
-def _components(rows: list[tuple]) -> pd.DataFrame:
+def _components(strata: list[tuple], tails: tuple[float, float]) -> pd.DataFrame:
+    """From (name, mean square, df, runs) of each stratum, the innermost last; limits as of Williams and Tukey."""
+    rows = []
+    for (name, ms, df, n), (_, below, below_df, _) in zip(strata, [*strata[1:], ("", 0.0, 1, 1)], strict=True):
+        limits = (df * (ms - below * stats.f.ppf(t, df, below_df)) / (n * stats.chi2.ppf(t, df)) for t in tails)
+        rows.append((name, (ms - below) / n, *map(float, limits)))
     frame = pd.DataFrame(rows, columns=["component", "variance", "low", "high"])
     frame["sd"] = np.sqrt(frame["variance"].where(frame["variance"] >= 0))
     return frame
-
-
-def _williams_tukey(
-    between: float, within: float, f: int, s: float, S: float, tails: tuple[float, float]
-) -> list[float]:
-    """Limits of the variance between groups in a one-way design: f (MSB - MSW F_tail) / (S chi2_tail)."""
-    return [float(f * (between - within * stats.f.ppf(t, f, s)) / (S * stats.chi2.ppf(t, f))) for t in tails]
