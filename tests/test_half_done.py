@@ -82,7 +82,7 @@ def made_once(everything):
 
 
 def state_of(folder: Path) -> dict[Path, tuple]:
-    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in sorted(folder.rglob("*"))}
+    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in sorted(folder.rglob("[!.]*"))}
 
 
 STATES = {
