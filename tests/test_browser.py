@@ -52,7 +52,7 @@ CLICK_AT_RANDOM = """async (panel, [events, seed]) => {
         await new Promise(done => setTimeout(done, 30 * chance()));
     }
 }"""
-WIDE = """() => [document.documentElement, ...document.querySelectorAll('.jp-WindowedPanel-outer, .mmer-panel, .jp-OutputArea-output')]
+WIDE = """() => [...document.querySelectorAll('html, .jp-WindowedPanel-outer, .mmer-panel, .jp-OutputArea-output')]
     .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => [e.className, e.scrollWidth, e.clientWidth])"""
 
 

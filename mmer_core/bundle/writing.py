@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.image import thumbnail
 
 from mmer_core import figures, tables
 from mmer_core.analyses import Item
@@ -50,10 +50,9 @@ def gallery(files: Iterable[Path]) -> str:
     shown = ""
     for file in files:
         if file.suffix == ".png":
-            with Image.open(file) as image, io.BytesIO() as small:
-                image.thumbnail((640, 640))
-                image.save(small, "png")
-                data = base64.b64encode(small.getvalue()).decode()
+            small = io.BytesIO()
+            thumbnail(str(file), small, scale=0.2)
+            data = base64.b64encode(small.getvalue()).decode()
             name = html(file.stem.replace("_", " "))
             shown += f'<figure><img style="max-width: 390px" alt="{name}" src="data:image/png;base64,{data}">'
             shown += f"<figcaption>{name}</figcaption></figure>"
