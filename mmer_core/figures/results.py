@@ -72,8 +72,8 @@ def scores(results: pd.DataFrame, corpus: Corpus, marked: Mapping[str, str] | No
 @styled
 def confusion(matrix: np.ndarray, classes: Sequence[str], title: str, ax: Axes | None = None) -> Axes:
     """Confusion matrix: the share of each true class (row) that was given each name (column), in per cent."""
-    look = dict(fmt=".0f", vmin=0, vmax=100, cmap="Blues")
-    return heatmap(ax, per_cent(matrix), classes, title, "% of the true class", **look)
+    look = dict(vmin=0, vmax=100, cmap="Blues")
+    return heatmap(ax, per_cent(matrix), classes, title, "% of the true class", ".0f", **look)
 
 
 def per_cent(matrix: np.ndarray) -> np.ndarray:
@@ -81,14 +81,18 @@ def per_cent(matrix: np.ndarray) -> np.ndarray:
     return 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
 
 
-def heatmap(ax: Axes | None, table: np.ndarray, classes: Sequence[str], title: str, unit: str, **look: object) -> Axes:
+def heatmap(
+    ax: Axes | None, table: np.ndarray, classes: Sequence[str], title: str, unit: str, form: str, **look: object
+) -> Axes:
     """A table of classes by classes as colours with numbers in them."""
     n, width = len(classes), COLUMN if len(classes) <= 8 else PAGE
     ax, size = place(ax, width, 0.24 * n), cell_size(width, n, 2.4)
-    look |= dict(
-        annot=size > 4, annot_kws={"size": size, "in_layout": False}, cbar_kws=dict(label=unit, use_gridspec=False)
-    )
-    sns.heatmap(table, ax=ax, xticklabels=False, yticklabels=False, linewidths=0.5, **look)
+    numbers = [
+        [f"{x.round() + 0:{form}}".replace("-", "−") for x in row] for row in table
+    ]  # + 0: no minus before a zero
+    look |= dict(annot=numbers if size > 4 else False, fmt="", annot_kws={"size": size, "in_layout": False})
+    bar = dict(label=unit, use_gridspec=False)
+    sns.heatmap(table, ax=ax, xticklabels=False, yticklabels=False, linewidths=0.5, cbar_kws=bar, **look)
     squares(ax, classes, 0.5)
     ax.set(xlabel="predicted", ylabel="true", title=title)
     return ax

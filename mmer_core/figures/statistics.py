@@ -115,7 +115,7 @@ def confusion_difference(
     """Second minus first confusion matrix, in points of the true class: blue where the second says it more often."""
     change = per_cent(second) - per_cent(first)
     limit = max(1.0, np.abs(change).max())
-    return heatmap(ax, change, classes, title, "points", fmt="+.0f", vmin=-limit, vmax=limit, cmap="RdBu")
+    return heatmap(ax, change, classes, title, "points", "+.0f", vmin=-limit, vmax=limit, cmap="RdBu")
 
 
 @styled
