@@ -48,7 +48,7 @@ def tell(*texts: object) -> None:
 
 
 def gallery(files: Iterable[Path]) -> str:
-    """HTML with the pictures among the files of an export, small enough for a notebook, each under its name."""
+    """HTML with the pictures among the files of an export, small enough for a notebook, each over its name."""
     shown = ""
     for file in files:
         if file.suffix == ".png":
@@ -58,8 +58,8 @@ def gallery(files: Iterable[Path]) -> str:
             imsave(small, parts.mean((1, 3)), format="png")
             data = base64.b64encode(small.getvalue()).decode()
             name = html(file.stem.replace("_", " "))
-            shown += f'<figure style="margin: 0 16px 16px 0"><img style="max-width: 390px" alt="{name}" src="data:image/png;base64,{data}">'
-            shown += f"<figcaption>{name}</figcaption></figure>"
+            image = f'<img style="max-width: 390px" alt="{name}" src="data:image/png;base64,{data}">'
+            shown += f'<figure style="margin: 0 16px 16px 0">{image}<figcaption>{name}</figcaption></figure>'
     return f'<div style="display: flex; flex-wrap: wrap; align-items: flex-end">{shown}</div>'
 
 

@@ -84,12 +84,10 @@ def per_cent(matrix: np.ndarray) -> np.ndarray:
 def heatmap(
     ax: Axes | None, table: np.ndarray, classes: Sequence[str], title: str, unit: str, form: str, **look: object
 ) -> Axes:
-    """A table of classes by classes as colours with numbers in them."""
+    """A table of classes by classes as colours with numbers in them; no minus before a zero."""
     n, width = len(classes), COLUMN if len(classes) <= 8 else PAGE
     ax, size = place(ax, width, 0.24 * n), cell_size(width, n, 2.4)
-    numbers = [
-        [f"{x.round() + 0:{form}}".replace("-", "−") for x in row] for row in table
-    ]  # + 0: no minus before a zero
+    numbers = [[f"{x.round() + 0:{form}}".replace("-", "−") for x in row] for row in table]
     look |= dict(annot=numbers if size > 4 else False, fmt="", annot_kws={"size": size, "in_layout": False})
     bar = dict(label=unit, use_gridspec=False)
     sns.heatmap(table, ax=ax, xticklabels=False, yticklabels=False, linewidths=0.5, cbar_kws=bar, **look)
