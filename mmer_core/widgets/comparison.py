@@ -18,7 +18,7 @@ def comparison_panel(study: Study) -> Panel:
         need = "A verdict needs two variants that are trained, and a margin declared in the study."
         return _empty(f"{need} {variants_named(escape(study.progress()))}")
     named = [(variants_named(name), name) for name in names]
-    start = ("self_tva", "cross_tva") if {"self_tva", "cross_tva"} <= set(names) else names[:2]
+    start = analyses.two(study)
     first, second = (choice(d, named, value=v, width="16em") for d, v in zip(("first", "second"), start, strict=True))
     metric, view = metric_choice(study), View()
 
