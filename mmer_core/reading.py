@@ -250,5 +250,5 @@ def _place(run: Run) -> dict[str, Any]:
 def _result(run: Run, record: Record) -> dict:
     """One row of `Reader.results`."""
     counts = {f"n_{part}": record.summary["counts"][part] for part in PARTS}
-    known = record.summary | record.scores | counts | {"epochs": len(record.curve)} | asdict(run.variant) | _place(run)
+    known = record.summary | record.scores | counts | {"epochs": len(record.curve)} | vars(run.variant) | _place(run)
     return {column: known[column] for column in COLUMNS}

@@ -87,8 +87,8 @@ def curves_image(curves: pd.DataFrame, colour: str, words: str) -> str:
     """Loss (dotted: train, drawn: dev) and dev accuracy of each run by epoch, with a dot at the epoch that is kept."""
     width, height, last = 232, 118, max(int(curves["epoch"].max()), 2)
     accuracy = 100 * curves["dev_accuracy"]
-    losses = curves[["train_loss", "dev_loss"]]
-    left = _Axes(30, 80, Scale.around([losses.min().min(), losses.max().max()]), last, height, "loss")
+    highest = float(curves[["train_loss", "dev_loss"]].max().max())
+    left = _Axes(30, 80, Scale(0, max(highest, 1e-9)), last, height, "loss")
     right = _Axes(142, 82, Scale.around([accuracy.min(), accuracy.max()]), last, height, "dev accuracy (%)")
     drawn = left.frame() + right.frame()
     for _, run in curves.groupby(["fold", "seed"]):

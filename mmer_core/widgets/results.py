@@ -139,7 +139,8 @@ def costs(variant: Variant, lesser: Mapping[str, Variant], found: Mapping[Pair, 
 def scores(results: pd.DataFrame, variants: Sequence[Variant]) -> str:
     """All scores of one or two variants, with the published ones; lowest and highest run under the pointer."""
     published = published_results().set_index("variant")
-    cells, head = [], ["score", *(variants_named(v.name).replace(" ", "<br>", 1) for v in variants), "published"]
+    names = [variants_named(v.name).replace(" ", "<br>", 1) for v in variants]
+    cells, head = [], ["score", *names, "published,<br>IEMOCAP"]
     for metric in METRICS:
         name = metric.replace("_", " ")
         theirs = PUBLISHED_NAMES[metric].get("Rajan et al.")
