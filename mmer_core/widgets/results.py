@@ -139,7 +139,7 @@ def costs(variant: Variant, lesser: Mapping[str, Variant], found: Mapping[Pair, 
 def scores(results: pd.DataFrame, variants: Sequence[Variant]) -> str:
     """All scores of one or two variants, with the published ones; lowest and highest run under the pointer."""
     published = published_results().set_index("variant")
-    names = [variants_named(v.name).replace(" ", "<br>", 1) for v in variants]
+    names = [variants_named(v.name).replace(" ", "<br>") for v in variants]
     cells, head = [], ["score", *names, "published,<br>IEMOCAP"]
     for metric in METRICS:
         name = metric.replace("_", " ")
