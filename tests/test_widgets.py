@@ -379,7 +379,8 @@ def test_a_ledger_of_1500_runs_is_quick(demo, tmp_path, guessed):
         began = time.process_time()
         panel[name].value = not panel[name].value
         spent.append(time.process_time() - began)
-    assert panel.message.startswith("Self T+V+A: 100 of 100 runs") and min(spent) < 1, spent  # 0.3 beside no other work
+    assert panel.message.startswith("Self T+V+A: 100 of 100 runs")
+    assert min(spent) < 1, spent  # seconds of this process: 0.33 to 0.37 beside no other work
 
 
 # -------------------------------------------------------------------------------------------------------------- the kit
