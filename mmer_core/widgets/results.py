@@ -1,11 +1,13 @@
 """The panel of notebooks 02 and 03: two variants side by side, and the ladder of all sets of modalities."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import cast
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -63,12 +65,20 @@ def results_shown(study: Study, variant: Variant, other: Variant, subsets: Seque
     pairs = [(other.name, variant.name)] if other != variant else []
     found = verdicts(shown, [*pairs, *((variant.name, v.name) for v in lesser.values())], metric)
     message = f"{_trained(shown, results, variant)} {title}. {_in_words(found[pairs[0]] if pairs else None)}"
-    left = f"<h4>Sets of modalities, {metric.replace('_', ' ')} (%)</h4>"
-    left += ladder(results, subsets, variant, other, metric, study.corpus.classes)
-    left += f"<h4>What leaving out costs (points)</h4>{costs(variant, lesser, found)}"
-    left += f"<h4>Means of the runs (%)</h4>{scores(results, both)}" if both else ""
-    columns = "".join(f"<div>{column(shown, v)}</div>" for v in both)
-    details = f'<div class="mmer-columns"><div>{left}</div>{columns}</div>'
+    values = results.loc[results["variant"].isin([v.name for v in subsets]), metric]
+    details = inline.TEMPLATES.get_template("results.html.j2").render(
+        metric=metric.replace("_", " "),
+        colour=COLOURS[variant.attention],
+        ladder=[_rung(results, v, metric, {variant: "mmer-chosen", other: "mmer-beside"}) for v in subsets],
+        ladder_scale=inline.Scale.around(values),
+        **_costs(variant, lesser, found),
+        names=[variants_named(v.name) for v in both],
+        scores=[_score(results, both, name) for name in METRICS],
+        source=SOURCE,
+        columns=[_column(shown, v) for v in both],
+        classes=study.corpus.classes,
+        tint=inline.tint,
+    )
     return Shown(variants_named(message), _to_save(shown, both), variants_named(details))
 
 
@@ -101,58 +111,41 @@ def modality_set(variant: Variant) -> str:
     return " + ".join(MODALITIES[m] for m in variant.modalities)
 
 
-def ladder(
-    results: pd.DataFrame, subsets: Sequence[Variant], chosen: Variant, other: Variant, metric: str, classes: Sequence
-) -> str:
-    """All sets of modalities of one kind of network, a line each: its runs and their mean."""
-    known = results[results["variant"].isin([v.name for v in subsets])]
-    scale, cells, marks = inline.Scale.around(known[metric]), [], []
-    for variant in subsets:
-        mine = known[known["variant"] == variant.name]
-        colour = COLOURS[variant.attention]
-        strip = inline.runs_strip(mine, metric, scale, colour) if len(mine) else "not trained"
-        cells.append([modality_set(variant), strip, f"{100 * mine[metric].mean():.1f}" if len(mine) else "–"])
-        marks.append("mmer-chosen" if variant == chosen else "mmer-beside" if variant == other else "")
-    return inline.rows(cells, marked=marks)
+def _rung(results: pd.DataFrame, variant: Variant, metric: str, marks: Mapping[Variant, str]) -> dict:
+    """One line of the ladder of sets of modalities."""
+    mine = results.loc[results["variant"] == variant.name, ["fold", "seed", metric, "n_test"]]
+    runs = list(mine.itertuples(index=False, name=None))
+    mark = next((mark for v, mark in marks.items() if v == variant), "")
+    return dict(name=modality_set(variant), mark=mark, runs=runs, mean=mine[metric].mean())
 
 
-def costs(variant: Variant, lesser: Mapping[str, Variant], found: Mapping[Pair, Comparison | str]) -> str:
-    """What the variant loses without each of its modalities: difference, interval, verdict."""
-    compared = [c for (first, _), c in found.items() if first == variant.name and isinstance(c, Comparison)]
-    scale = inline.Scale.around(x for c in compared for x in (*c.interval95, -c.rope, c.rope))
-    cells = []
-    for m in variant.modalities:
-        name = f"without {MODALITIES[m]}"
-        needs_two = f"{variant.attention} attention needs two modalities"
-        c = found[variant.name, lesser[m].name] if m in lesser else needs_two
-        if isinstance(c, str):
-            cells.append([name, f'<span title="{escape(c)}">no verdict yet</span>', "", ""])
-            continue
-        strip = inline.interval_strip(c.interval95.low, c.difference, c.interval95.high, c.rope, scale, "#333333")
-        why = f"{c.verdict}; exploratory: {c.exploratory}" if c.exploratory else c.verdict
-        word = f"({c.verdict})" if c.exploratory else c.verdict
-        points = f"{100 * c.difference:+.1f}".replace("-", "−")
-        cells.append([name, strip, points, f'<span title="{escape(why)}">{word}</span>'])
-    return inline.rows(cells) if len(cells) > 1 else "one modality: nothing can be left out"
+def _costs(variant: Variant, lesser: Mapping[str, Variant], found: Mapping[Pair, Comparison | str]) -> dict:
+    """What the variant loses without each of its modalities, or why that cannot be said."""
+    names = {m: (variant.name, v.name) for m, v in lesser.items()}
+    two = f"{variant.attention} attention needs two modalities"
+    costs = [(MODALITIES[m], found[names[m]] if m in names else two) for m in variant.modalities]
+    judged = [c for _, c in costs if isinstance(c, Comparison)]
+    ends = (x for c in judged for x in (*c.interval95, -c.rope, c.rope))
+    return dict(costs=costs, costs_scale=inline.Scale.around(ends))
 
 
-def scores(results: pd.DataFrame, variants: Sequence[Variant]) -> str:
-    """All scores of one or two variants, with the published ones; lowest and highest run under the pointer."""
+def _score(results: pd.DataFrame, variants: Sequence[Variant], metric: str) -> dict:
+    """A score of the runs of one or two variants, with the published one."""
+    runs = [results.loc[results["variant"] == v.name, metric] for v in variants]
     published = published_results().set_index("variant")
-    names = [variants_named(v.name).replace(" ", "<br>") for v in variants]
-    cells, head = [], ["score", *names, "published,<br>IEMOCAP"]
-    for metric in METRICS:
-        name = metric.replace("_", " ")
-        theirs = PUBLISHED_NAMES[metric].get("Rajan et al.")
-        row = [f'{name} <span title="{escape(SOURCE)}">({theirs})</span>' if theirs else name]
-        for v in variants:
-            mine = 100 * results.loc[results["variant"] == v.name, metric]
-            told = f"{len(mine)} runs, {mine.min():.1f} to {mine.max():.1f}"
-            row.append(f'<span title="{told}">{mine.mean():.1f}</span>')
-        known = variants[0].name in published.index and metric in published
-        row.append(f"{100 * published.loc[variants[0].name, metric]:.1f}" if known else "–")
-        cells.append(row)
-    return inline.rows(cells, head)
+    known = variants and variants[0].name in published.index and metric in published
+    theirs = published.loc[variants[0].name, metric] if known else None
+    name = PUBLISHED_NAMES[metric].get("Rajan et al.")
+    return dict(name=metric.replace("_", " "), theirs=name, runs=runs, published=theirs)
+
+
+def _column(study: Study, variant: Variant) -> dict:
+    """Learning curves and confusion matrix of one variant."""
+    one, counts, classes = study.with_variants([variant]), study.confusion(variant.name), study.corpus.classes
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    matrix = [(name, list(zip(classes, *row, strict=True))) for name, *row in zip(classes, counts, shares, strict=True)]
+    curves = base64.b64encode(inline.curves(one.learning_curves(), COLOURS[variant.attention]).encode()).decode()
+    return dict(name=study.marked(variant.name), curves=curves, matrix=matrix, runs=len(one.results()))
 
 
 def all_variants(study: Study, attentions: Sequence[str]) -> str:
@@ -162,15 +155,6 @@ def all_variants(study: Study, attentions: Sequence[str]) -> str:
     means.columns = [str(name).replace("_", " ") for name in means.columns]
     means["variant"] = [variants_named(study.marked(name)) for name in means["variant"]]
     return f"<h4>Means of all variants (%)</h4>{table(means)}" if len(means) else ""
-
-
-def column(study: Study, variant: Variant) -> str:
-    """Learning curves and confusion matrix of one variant."""
-    one = study.with_variants([variant])
-    words = f"learning curves of {variant.name}: loss and dev accuracy by epoch"
-    curves = inline.curves_image(one.learning_curves(), COLOURS[variant.attention], words)
-    table = inline.confusion_table(one.confusion(variant.name), study.corpus.classes, len(one.results()))
-    return f"<h4>{study.marked(variant.name)}</h4>{curves}<h4>Row: true, column: predicted (%)</h4>{table}"
 
 
 def _to_save(study: Study, variants: Sequence[Variant]) -> list[Picture]:
