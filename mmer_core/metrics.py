@@ -12,14 +12,8 @@ import pandas as pd
 # Our names, and what others call the same number. Looked up in the slides (`SOURCE`) and in their code on GitHub: AMH
 # david-yoon/attentive-modality-hopping-for-SER; EmoBox emo-box/EmoBox, EmoEval.py; emotion2vec ddlBoJack/emotion2vec,
 # iemocap_downstream/utils.py; conv-emotion (DialogueRNN, COSMIC and others) declare-lab/conv-emotion, README.
-PUBLISHED_NAMES: dict[str, dict[str, str]] = {
-    "accuracy": {"Rajan et al.": "UWA", "AMH": "WA", "EmoBox": "WA", "emotion2vec": "WA"},
-    "balanced_accuracy": {"Rajan et al.": "WA", "AMH": "UA", "EmoBox": "UA", "emotion2vec": "UA"},
-    "macro_precision": {"Rajan et al.": "UWP"},
-    "weighted_precision": {"Rajan et al.": "WP"},
-    "weighted_f1": {"emotion2vec": "WF1", "conv-emotion": "W-Avg F1"},
-    "macro_f1": {"EmoBox": "Macro-F1"},
-}
+_NAMES = pd.read_csv(Path(__file__).with_name("names_elsewhere.csv"), index_col="who").groupby("metric", sort=False)
+PUBLISHED_NAMES: dict[str, dict[str, str]] = {str(metric): names["name"].to_dict() for metric, names in _NAMES}
 METRICS = tuple(PUBLISHED_NAMES)
 SOURCE = "Rajan, Brutti, Cavallaro, ICASSP 2022, slides: Results (1/2) and (2/2)"
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,25 +21,8 @@ from mmer_core.tables import Table
 KINDS = {"scores_self": ("self", "uniform"), "scores": ("self", "uniform", "cross", "both")}
 KINDS_OF_TABLES = {"results_self": ("self", "uniform"), "results_cross": ("cross", "both"), "results": KINDS["scores"]}
 ALL_KINDS = {**KINDS, **KINDS_OF_TABLES}
-CAPTIONS = {  # of figures, by their names or the first word of them
-    "corpus_classes": "Utterances of each class",
-    "corpus_folds": "Utterances in the parts of each fold",
-    "corpus_lengths": "Time steps that utterances fill, in each modality",
-    "corpus_audio": "Mean and SD of each audio feature, as stored and standardised",
-    "corpus_words": "Words with a vector that is not zero",
-    "variance": "Where the variance of the difference comes from",
-    "calibration": "How often each method is wrong, in simulated studies like this one",
-    "class_differences": "Difference in the recall of each class, with 95% intervals",
-    "confusion_difference": "What the second variant says more often or less often than the first",
-    "pair_matrix": "All pairs: below the diagonal the difference (row minus column), above it the verdict",
-    "scores": "Test scores: small marks are runs, large ones their means, diamonds the published results (on IEMOCAP)",
-    "learning_curves": "Loss and dev accuracy by epoch; a dot marks the epoch whose weights are kept",
-    "confusion": "Share of each true class (row) that was given each name (column)",
-    "attention": "Attention weights of one block for one test utterance; below, the mean over queries",
-    "forest_additions": "What each modality adds: the difference to the same variant without it",
-    "forest": "Differences between the declared pairs, with 95% and 90% intervals; the margin is shaded",
-    "paired": "Scores of two variants by fold and seed, and their differences beside the margin",
-}
+# Of figures, by their names or the first word of them.
+CAPTIONS = pd.read_csv(Path(__file__).with_name("captions.csv"), index_col="figure")["caption"].to_dict()
 
 
 def contents(study: Study) -> dict[str, Callable[[], Item]]:

@@ -31,15 +31,8 @@ COLUMN, PAGE = 3.5, 7.16  # inches: one and two columns of an IEEE paper; anothe
 DATELESS: dict[str, dict] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # same figure, same file
 PACKED: dict[str, Any] = {"pil_kwargs": {"compress_type": zlib.Z_RLE}}  # twice as quick, for a tenth of the size
 STYLE: dict[Any, Any] = {
-    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), 8),
-    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8),
-    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **matplotlib.rc_params_from_file(Path(__file__).with_name("mmer.mplstyle"), use_default_template=False),
     **{"font.family": FAMILIES, "font.serif": TIMES, "axes.prop_cycle": cycler(color=SERIES)},
-    **{"figure.dpi": 116, "savefig.dpi": 600, "lines.linewidth": 1, "hatch.linewidth": 0.4, "axes.titlepad": 8},
-    "text.parse_math": False,  # a "$" in a transcript is a dollar
-    "text.hinting": "no_hinting",  # a text is as wide at any resolution
-    **{"pdf.fonttype": 42, "ps.fonttype": 42},  # fonts are embedded as TrueType, as publishers ask
-    **{"svg.fonttype": "none", "svg.hashsalt": "mmer"},
 }
 
 
