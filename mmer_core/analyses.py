@@ -4,7 +4,7 @@ All raise MmerError with the reason while the runs do not allow them.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import pandas as pd
@@ -21,12 +21,22 @@ from mmer_core.tables import Table
 Item = Figure | Table | str
 
 
+def _table(study: Study, frame: pd.DataFrame, what: str, per_cent: Iterable[str] = ()) -> Table:
+    """A table with some columns in per cent; its caption names the corpus."""
+    return Table(frame.assign(**{c: 100 * frame[c] for c in per_cent}), f"{what}. {study.corpus.title}.")
+
+
+def _compared(study: Study, pairs: Iterable[tuple[str, str]], otherwise: str) -> list[stats.Comparison]:
+    """Comparisons of pairs; MmerError if none can be judged yet."""
+    if not (comparisons := study.comparisons(pairs)):
+        raise MmerError(otherwise)
+    return comparisons
+
+
 def chances(study: Study) -> Table:
     """Probability of each verdict, in per cent, if the truth were 0 or the margin."""
     main = study.main_comparison()
-    frame = stats.chances_now(main)
-    frame[list(stats.VERDICTS)] *= 100
-    return Table(frame, f"Chances of each verdict (%) on {main.label}. {study.corpus.title}.")
+    return _table(study, stats.chances_now(main), f"Chances of each verdict (%) on {main.label}", stats.VERDICTS)
 
 
 def controls(study: Study) -> Table:
@@ -36,19 +46,14 @@ def controls(study: Study) -> Table:
         for name, variant in study.variants.items()
         if name in (f"self_{variant.modalities}", f"cross_{variant.modalities}")
     ]
-    comparisons = study.comparisons(pairs)
-    if not comparisons:
-        raise MmerError(
-            "no variant with learned attention and its uniform control are both trained, on three folds or more"
-        )
-    return Table(
-        stats.verdict_table(comparisons), f"Learned against uniform attention, in points. {study.corpus.title}."
-    )
+    none = "no variant with learned attention and its uniform control are both trained, on three folds or more"
+    compared = stats.verdict_table(_compared(study, pairs, none))
+    return _table(study, compared, "Learned against uniform attention, in points")
 
 
 def additions(study: Study) -> Table:
     """What each modality adds to the others."""
-    return Table(stats.verdict_table(_added(study)), f"What each modality adds, in points. {study.corpus.title}.")
+    return _table(study, stats.verdict_table(_added(study)), "What each modality adds, in points")
 
 
 def forest_additions(study: Study) -> Figure:
@@ -56,10 +61,8 @@ def forest_additions(study: Study) -> Figure:
 
 
 def _added(study: Study) -> list[stats.Comparison]:
-    added = study.comparisons(study.additions())
-    if not added:
-        raise MmerError("no variant with all modalities and the same one without one of them share three folds")
-    return added
+    none = "no variant with all modalities and the same one without one of them share three folds"
+    return _compared(study, study.additions(), none)
 
 
 def pair_matrix(study: Study) -> Figure:
@@ -68,7 +71,7 @@ def pair_matrix(study: Study) -> Figure:
 
 
 def all_pairs(study: Study) -> Table:
-    return Table(stats.all_pairs(_all_pairs(study)), f"All pairs, second minus first, in points. {study.corpus.title}.")
+    return _table(study, stats.all_pairs(_all_pairs(study)), "All pairs, second minus first, in points")
 
 
 def best_variants(study: Study) -> str:
@@ -81,12 +84,9 @@ def across_calibration(study: Study) -> Table:
     """What a comparison over several corpora may promise; it needs no runs."""
     frame = stats.across_calibration(studies=1000).query("unequal == 1 and r == 0.2").drop(columns=["unequal", "r"])
     frame = frame[frame["method"].isin([FIXED, RANDOM, PREDICTION])]
-    for column in ("false positives", "coverage", "false equivalence"):
-        frame[column] *= 100
-    caption = (
-        "Simulated sets of corpora: errors and coverage (%) of statements on several corpora, folds correlated by 0.2."
-    )
-    return Table(frame.astype({"corpora": str, "heterogeneity": str}), caption)
+    frame[["false positives", "coverage", "false equivalence"]] *= 100
+    what = "errors and coverage (%) of statements on several corpora, folds correlated by 0.2."
+    return Table(frame.astype({"corpora": str, "heterogeneity": str}), f"Simulated sets of corpora: {what}")
 
 
 def in_other_words(study: Study) -> str:
@@ -99,9 +99,8 @@ def in_other_words(study: Study) -> str:
         raise MmerError("two trained variants are needed")
     try:
         main = study.main_comparison()
-        lines = [
-            f"{main.label}: " + ", ".join(f"P({name}) = {100 * p:.1f}%" for name, p in stats.bayesian(main).items())
-        ]
+        chances = ", ".join(f"P({name}) = {100 * p:.1f}%" for name, p in stats.bayesian(main).items())
+        lines = [f"{main.label}: {chances}"]
         hinges = "would" if stats.hinges_on_overlap(main) else "would not"
         lines.append(f"Without the correction for overlapping train parts the verdict {hinges} be another one.")
     except MmerError as error:
@@ -120,15 +119,14 @@ def effect_sizes(study: Study) -> Table:
     frame.loc[chance, "value"] *= 100  # as all the rest
     frame.loc[chance, "size"] += " (%)"
     frame["meaning"] = frame["meaning"].str.replace("0.5 is a coin", "50 is a coin")
-    return Table(frame, f"Sizes of {main.label}. {study.corpus.title}.")
+    return _table(study, frame, f"Sizes of {main.label}")
 
 
 def improvement(study: Study) -> Table:
     """Probability, in per cent, that the second variant beats the first."""
     main = study.main_comparison()
-    frame = stats.improvement(main)
-    frame[["probability", "low", "high"]] *= 100
-    return Table(frame, f"Chance (%) that the second beats the first, run by run: {main.label}. {study.corpus.title}.")
+    what = f"Chance (%) that the second beats the first, run by run: {main.label}"
+    return _table(study, stats.improvement(main), what, ["probability", "low", "high"])
 
 
 def variance(study: Study) -> Figure:
@@ -139,7 +137,7 @@ def variance(study: Study) -> Figure:
 def score_components(study: Study) -> Table:
     main = study.main_comparison()
     frame = stats.score_components(study.results(), [main.first, main.second], main.metric)
-    return Table(frame, f"Variance of single scores, squared points: {main.label}. {study.corpus.title}.")
+    return _table(study, frame, f"Variance of single scores, squared points: {main.label}")
 
 
 def seeds_and_sampling(study: Study) -> str:
@@ -174,9 +172,8 @@ def plan(study: Study) -> Table:
     hours = results.loc[results["variant"].isin([main.first, main.second]), "seconds"].sum() / 3600
     sampled = stats.sampling_variance(study.predictions(main.first), study.predictions(main.second))
     frame = stats.plan(main, hours, sampled)
-    frame.iloc[:, 4:6] *= 100
-    names = {name: f"{name} (%)" for name in frame.columns[4:6]}
-    return Table(frame.rename(columns=names), f"What more runs would buy for {main.label}. {study.corpus.title}.")
+    shares = {name: f"{name} (%)" for name in frame.columns[4:6]}
+    return _table(study, frame.rename(columns=shares), f"What more runs would buy for {main.label}", shares.values())
 
 
 def advice(study: Study) -> str:
@@ -188,9 +185,8 @@ def recalls(study: Study) -> Table:
     names = two(study)
     parts = [stats.recall_interval(study.recalls(), name).assign(variant=study.marked(name)) for name in names]
     frame = pd.concat(parts, ignore_index=True)
-    frame[["recall", "low", "high"]] *= 100
     frame.insert(0, "variant", frame.pop("variant"))
-    return Table(frame, f"Recall (%) with 95% intervals; n counts utterances. {study.corpus.title}.")
+    return _table(study, frame, "Recall (%) with 95% intervals; n counts utterances", ["recall", "low", "high"])
 
 
 def class_differences(study: Study) -> Figure:
@@ -222,17 +218,14 @@ def published_range(study: Study) -> Table:
 
 
 def _all_pairs(study: Study) -> list[stats.Comparison]:
-    names = list(dict.fromkeys(study.results()["variant"]))
-    comparisons = _compared(study, tuple(names), study.results().to_csv())
-    if not comparisons:
-        raise MmerError("no two variants have the same three folds or more")
-    return comparisons
+    names = dict.fromkeys(study.results()["variant"])
+    return _pairs_of(study, tuple(itertools.combinations(names, 2)), study.results().to_csv())
 
 
 @lru_cache(maxsize=1)
-def _compared(study: Study, names: tuple[str, ...], results: str) -> list[stats.Comparison]:
-    """All pairs; three items of a bundle want them, and the results tell whether they are still the same."""
-    return study.comparisons(itertools.combinations(names, 2))
+def _pairs_of(study: Study, pairs: tuple[tuple[str, str], ...], results: str) -> list[stats.Comparison]:
+    """Three items of a bundle want all pairs, and the results tell whether they are still the same."""
+    return _compared(study, pairs, "no two variants have the same three folds or more")
 
 
 def two(study: Study) -> list[str]:
