@@ -20,7 +20,7 @@ from mmer_core.figures import output_folder
 from mmer_core.metrics import published_results
 from mmer_core.stats import Comparison, self_and_cross
 from mmer_core.study import Study
-from mmer_core.typeset import html, markdown, readable, tex
+from mmer_core.typeset import html, markdown, readable, template, tex
 
 COLUMN, PAGE = 252.0, 516.0  # points of TeX: one and two columns of an IEEE paper
 GAP = 8.0  # points between two columns
@@ -201,14 +201,9 @@ def as_markdown(table: pd.DataFrame, caption: str, bold: Cells = ()) -> str:
 
 def as_html(table: pd.DataFrame, caption: str, bold: Cells = ()) -> str:
     """A table of texts as HTML: numbers to the right and on one line, words to the left and wrapped where need be."""
-    sides = ["right; white-space: nowrap" if numeric else "left" for numeric in _numeric(table)]
-    heads = [f'<th style="text-align: {s.partition(";")[0]}">{html(c)}</th>' for c, s in zip(table, sides, strict=True)]
-    rows = [
-        [f'<td style="text-align: {s}">{c}</td>' for c, s in zip(row, sides, strict=True)]
-        for row in _rows(table, html, bold, "<b>{}</b>")
-    ]
-    body = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in [heads, *rows])
-    return f'<table style="margin-left: 0">\n{body}</table>\n<p style="max-width: 60em">{html(readable(caption))}</p>\n'
+    columns = [(html(name), numeric) for name, numeric in zip(table, _numeric(table), strict=True)]
+    rows = _rows(table, html, bold, "<b>{}</b>")
+    return template("table.html.j2").render(columns=columns, rows=rows, caption=html(readable(caption)))
 
 
 def as_tex(table: pd.DataFrame, caption: str, name: str, bold: Cells = ()) -> str:
@@ -228,25 +223,11 @@ def as_tex(table: pd.DataFrame, caption: str, name: str, bold: Cells = ()) -> st
     sides = ["r" if n else "l" for n in numeric]
     broken = [r" \\ ".join(map(tex, head)) for head in heads]
     top = [rf"\shortstack[{side}]{{{head}}}" for side, head in zip(sides, broken, strict=True)]
-    parts = [rows[i : i + ROWS] for i in range(0, len(rows), ROWS)]
     label, env = re.sub(r"[^\w-]", "-", name, flags=re.ASCII), "table*" if total > COLUMN else "table"
-    floats = []
-    for k, part in enumerate(parts, 1):
-        lines = "\n".join(" & ".join(row) + r" \\" for row in part)
-        more = f" Part {k} of {len(parts)}." if len(parts) > 1 else ""
-        floats.append(rf"""\begin{{{env}}}[t]
-\centering\footnotesize\setlength{{\tabcolsep}}{{{GAP / 2:g}pt}}
-\caption{{{tex(readable(caption) + more)}}}\label{{tab:{label}{f"-{k}" if k > 1 else ""}}}
-\begin{{tabular}}{{@{{}}{"".join(sides)}@{{}}}}
-\toprule
-{" & ".join(top)} \\
-\midrule
-{lines}
-\bottomrule
-\end{{tabular}}
-\end{{{env}}}
-""")
-    return "".join(floats)
+    parts = [[" & ".join(row) for row in rows[i : i + ROWS]] for i in range(0, len(rows), ROWS)]
+    more = [tex(f" Part {k} of {len(parts)}.") if len(parts) > 1 else "" for k in range(1, len(parts) + 1)]
+    known = dict(env=env, gap=f"{GAP / 2:g}", caption=tex(readable(caption)), label=label, sides="".join(sides))
+    return template("table.tex.j2").render(known, top=" & ".join(top), parts=list(zip(parts, more, strict=True)))
 
 
 def _numeric(table: pd.DataFrame) -> list[bool]:

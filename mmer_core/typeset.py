@@ -10,6 +10,8 @@ import textwrap
 import unicodedata
 from importlib.resources import files
 
+import jinja2
+
 from mmer_core.metrics import METRICS
 from mmer_core.variant import SWITCH_NAMES
 
@@ -21,6 +23,13 @@ TEX = dict(csv.reader((files("mmer_core") / "tex.csv").read_text("utf-8").splitl
 ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0307": ".", "\u0308": '"'}
 ACCENTS |= {"\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0306": "u", "\u0327": "c"}
 MARKDOWN = {c: f"\\{c}" for c in r"\|*_`<>[]#$~&"}
+
+_ENVIRONMENT = jinja2.Environment("<%", "%>", "<<", ">>", keep_trailing_newline=True)  # TeX has braces of its own
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of this package for print: "table.tex.j2", "bundle/article.tex.j2"."""
+    return _ENVIRONMENT.from_string((files("mmer_core") / name).read_text("utf-8"))
 
 
 def readable(text: object) -> str:

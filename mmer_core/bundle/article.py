@@ -13,7 +13,7 @@ import jinja2
 from mmer_core.protocol import Protocol
 from mmer_core.study import Study
 from mmer_core.tables import COLUMN, PAGE
-from mmer_core.typeset import readable, tex
+from mmer_core.typeset import readable, template, tex
 
 
 def _read(name: str) -> str:
@@ -23,8 +23,6 @@ def _read(name: str) -> str:
 BIBTEX = _read("references.bib")
 WORKS = {found[1]: found[0] for found in re.finditer(r"@\w+\{(\w+),.*?\n\}\n", BIBTEX, re.S)}
 METHODS = jinja2.Template(re.sub(r"\s*\n\s*", " ", _read("methods.txt.j2")).strip(), undefined=jinja2.StrictUndefined)
-IN_TEX = jinja2.Environment("<%", "%>", "<<", ">>", keep_trailing_newline=True)  # TeX has braces of its own
-ARTICLE = IN_TEX.from_string(_read("article.tex.j2"))
 FIELDS = {
     key: {name: " ".join(value.split()) for name, value in re.findall(r"(\w+) = \{(.*?)\}", work, re.S)}
     for key, work in WORKS.items()
@@ -103,8 +101,9 @@ def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[
     for place in range(15, len(floats), 16):  # TeX holds no more than 18 floats at a time
         floats.insert(place, r"\clearpage")
     works = [rf"\bibitem{{{key}}} {_entry(key)}" for key in _cited(cited)]
-    widths = {"page": f"{PAGE:g}", "gap": f"{PAGE - 2 * COLUMN:g}"}
-    return ARTICLE.render(widths, title=tex(f"Self- and cross-attention on the {title}"), floats=floats, works=works)
+    known = dict(page=f"{PAGE:g}", gap=f"{PAGE - 2 * COLUMN:g}", floats=floats, works=works)
+    title = tex(f"Self- and cross-attention on the {title}")
+    return template("bundle/article.tex.j2").render(known, title=title)
 
 
 HEAD = article("", {}, [], []).partition(r"\begin{document}")[0]  # of an article of one's own
