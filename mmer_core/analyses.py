@@ -5,7 +5,6 @@ All raise MmerError with the reason while the runs do not allow them.
 
 import itertools
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -218,13 +217,7 @@ def published_range(study: Study) -> Table:
 
 
 def _all_pairs(study: Study) -> list[stats.Comparison]:
-    names = dict.fromkeys(study.results()["variant"])
-    return _pairs_of(study, tuple(itertools.combinations(names, 2)), study.results().to_csv())
-
-
-@lru_cache(maxsize=1)
-def _pairs_of(study: Study, pairs: tuple[tuple[str, str], ...], results: str) -> list[stats.Comparison]:
-    """Three items of a bundle want all pairs, and the results tell whether they are still the same."""
+    pairs = itertools.combinations(dict.fromkeys(study.results()["variant"]), 2)
     return _compared(study, pairs, "no two variants have the same three folds or more")
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -95,6 +96,7 @@ class Ledger:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).expanduser().resolve()
         self._records: dict[tuple, Record] = {}  # by place and state of run.json
+        self.comparisons: dict[tuple, Any] = {}  # of variants, by the records that they are made from
 
     def declare(self, fingerprint: str, **declared: object) -> None:
         """Note what a study of this corpus declares, unless it was noted before."""

@@ -137,14 +137,18 @@ class Reader:
         The difference is second minus first; each one says why it is exploratory, if it is, and notes what is still
         missing. Pairs that cannot be judged yet are left out: see `open_pairs`. MmerError without a margin.
         """
-        results, metric, found = self.results(), metric or self.primary_metric, []
-        for pair in self._pairs(pairs):
-            assert self.margin is not None  # see `_pairs`
-            if not self._open(results, pair):
-                stamp = self.exploratory(metric, pair)
-                found.append(compare(results, *pair, metric, rope=self.margin, exploratory=stamp))
-                found[-1].notes.extend(self._interim(pair))
-        return found
+        results, metric = self.results(), metric or self.primary_metric
+        return [self._compare(results, pair, metric) for pair in self._pairs(pairs) if not self._open(results, pair)]
+
+    def _compare(self, results: pd.DataFrame, pair: Pair, metric: str) -> Comparison:
+        """A comparison, made once for the same runs: many tables and panels want it."""
+        assert self.margin is not None  # see `_pairs`
+        runs = tuple(id(record) for name in pair for _, record in self._finished(name))  # the ledger keeps them
+        stamp, notes, known = self.exploratory(metric, pair), self._interim(pair), self.ledger.comparisons
+        if (key := (pair, metric, self.margin, stamp, *notes, runs)) not in known:
+            known[key] = compare(results, *pair, metric, rope=self.margin, exploratory=stamp)
+            known[key].notes.extend(notes)
+        return known[key]
 
     def open_pairs(self, pairs: Iterable[Pair] | None = None) -> dict[Pair, str]:
         """Why declared pairs (or others) cannot be judged by `comparisons` yet, in words."""

@@ -6,7 +6,7 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Collection
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,17 +98,6 @@ def results_printed(table: pd.DataFrame, metrics: Collection[str]) -> pd.DataFra
     return printed.assign(**{"against self": table["against self"]}) if table["against self"].any() else printed
 
 
-def judged(results: pd.DataFrame, margin: float | None) -> Callable[[str, str, str], Comparison]:
-    """Comparisons of two variants by a metric; each is made once, as tables of one study share many."""
-
-    @cache
-    def compared(first: str, second: str, metric: str) -> Comparison:
-        both = results[results["variant"].isin([first, second])]
-        return stats.compare(both, first, second, metric, rope=margin)  # type: ignore[arg-type]  # asked with a margin
-
-    return compared
-
-
 def not_shown_worse(
     results: pd.DataFrame,
     metrics: Collection[str],
@@ -123,7 +112,7 @@ def not_shown_worse(
     cells: list[tuple[int, str]] = []
     if margin is None or len(names) < 2:
         return cells
-    judge = judge or judged(results, margin)
+    judge = judge or partial(stats.compare, results, rope=margin)
     for metric in metrics:
         with contextlib.suppress(MmerError):
             compared = [judge(*pair, metric) for pair in itertools.combinations(names, 2)]

@@ -14,7 +14,6 @@ from mmer_core.bundle import article
 from mmer_core.errors import MmerError
 from mmer_core.explain import block_name, explain
 from mmer_core.metrics import SOURCE, names_elsewhere
-from mmer_core.stats import Comparison
 from mmer_core.study import Study
 from mmer_core.tables import Table
 
@@ -87,8 +86,7 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
     items["methods"] = lambda: article.plain(article.methods(study))
     items["findings"] = lambda: article.plain(article.findings(study, _report(study)))
     items |= {name: partial(_scores, study, kinds) for name, kinds in KINDS.items()}
-    judge = tables.judged(results, study.margin)
-    items |= {name: partial(_results, study, kinds, judge) for name, kinds in KINDS_OF_TABLES.items()}
+    items |= {name: partial(_results, study, kinds) for name, kinds in KINDS_OF_TABLES.items()}
     trained = list(dict.fromkeys(results["variant"]))
     best = _best(trained)
     items["learning_curves"] = lambda: learning_curves(study, best)
@@ -110,10 +108,11 @@ def _scores(study: Study, kinds: Sequence[str]) -> Figure:
     return figures.scores(results, study.corpus, {name: study.marked(name) for name in results["variant"].unique()})
 
 
-def _results(study: Study, kinds: Sequence[str], judge: Callable[[str, str, str], Comparison]) -> Table:
+def _results(study: Study, kinds: Sequence[str]) -> Table:
     names = "; ".join(f"{ours} is {names_elsewhere(ours)}" for ours in tables.scores_shown(study))
     results, metrics = _finished(study, kinds), tables.scores_shown(study)
-    frame, bold = tables.results_table(study, results), tables.not_shown_worse(results, metrics, study.margin, judge)
+    bold = tables.not_shown_worse(results, metrics, study.margin, study.comparison)
+    frame = tables.results_table(study, results)
     caption = f"Test scores in %: mean (SD over folds, SD over seeds). Names elsewhere: {names}. {study.corpus.title}."
     caption += f" Published numbers: IEMOCAP; {SOURCE}."
     if bold:

@@ -37,7 +37,7 @@ class Training(W.HBox):
     def offer(self, study: Study) -> None:
         """Offer to train what this study lacks."""
         self._offered, missing = study, study.missing()
-        name, left = _name(study), self._whole.seconds_left(missing)
+        name, left = variants_named(*study.variants), self._whole.seconds_left(missing)
         about = f", about {duration(left)}" if left else ""
         self.button.layout.display = "" if missing and not self._training else "none"
         self.button.description = f"Train {name} ({len(missing)} of {len(study.runs)} runs missing{about})"
@@ -70,7 +70,7 @@ class Training(W.HBox):
 
     def _tick(self, study: Study, over: threading.Event) -> None:
         """Tell twice a second how many runs are done, and how long the others may take."""
-        name, wanted, began = _name(study), study.missing(), time.monotonic()
+        name, wanted, began = variants_named(*study.variants), study.missing(), time.monotonic()
         while True:
             missing = [run for run in wanted if not study.ledger.has(run)]
             left, spent = self._whole.seconds_left(missing), duration(time.monotonic() - began)
@@ -80,8 +80,3 @@ class Training(W.HBox):
                 self.line.value = html.escape(told)
             if over.wait(0.5):
                 return
-
-
-def _name(study: Study) -> str:
-    """Of its only variant, as people read it."""
-    return variants_named(*study.variants)
