@@ -31,7 +31,6 @@ SCHEME = 2  # counts changes of what is generated: part of the name of the sourc
 FOLDS = 5
 NOTHING, CUE, DECOY = 0, 1, 2  # what planted_text, planted_video and planted_audio say of a time step
 
-
 # How each class shows: its utterances in IEMOCAP, of which the demo has the same shares; the modality of its own cue;
 # and its row and column in the table of conjunctions.
 _TABLE = pd.read_csv(Path(__file__).with_name("emotions.csv"), index_col="emotion")

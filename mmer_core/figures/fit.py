@@ -101,9 +101,7 @@ def _break_ticks(axis: Axis, room: float) -> None:
 def _labels(axis: Axis) -> list[Bbox]:
     """Where the labels of the ticks stand that can be seen."""
     low, high = sorted(axis.get_view_interval())
-    ticks = zip(
-        axis.get_ticklabels(), axis.get_ticklocs(), strict=False
-    )  # no labels at all, where other axes have them
+    ticks = zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=False)  # no labels, where other axes have them
     return [label.get_window_extent() for label, at in ticks if label.get_text() and low <= at <= high]
 
 

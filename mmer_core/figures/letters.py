@@ -33,15 +33,11 @@ def spell(drawn: Artist) -> None:
     }
     texts: list = drawn.findobj(lambda artist: isinstance(artist, Text) and bool(artist.get_text()))
     families, missing = fonts_for(frozenset("".join(variants_named(text.get_text()) for text in texts)) - {"\n"})
-    blank = {
-        ord(c): " " for c in missing if unicodedata.category(c).startswith(("C", "Mn"))
-    }  # an SVG may not hold them
+    blank = {ord(c): " " for c in missing if unicodedata.category(c).startswith(("C", "Mn"))}  # no letters for an SVG
     if scripts := sorted({unicodedata.name(c, "unnamed").split()[0] for c in missing if ord(c) not in blank}):
         warnings.filterwarnings("ignore", f"Glyph ({'|'.join(str(ord(c)) for c in missing)}) .*missing from font")
-        told = (
-            f"No font here has these letters: {', '.join(scripts)}. Boxes stand for them; install a Noto font that has"
-        )
-        warnings.warn(f"{told} them (Debian, Ubuntu: apt install fonts-noto-cjk fonts-noto).", stacklevel=1)
+        told = f"No font here has these letters: {', '.join(scripts)}. Boxes stand for them; install a Noto font that"
+        warnings.warn(f"{told} has them (Debian, Ubuntu: apt install fonts-noto-cjk fonts-noto).", stacklevel=1)
     for text in texts:
         text.set(fontfamily=list(dict.fromkeys([*text.get_fontfamily(), *families])), parse_math=False)
         text.set_text(variants_named(text.get_text()).translate(blank))

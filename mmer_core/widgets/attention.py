@@ -13,13 +13,15 @@ from mmer_core.widgets.kit import Panel, Picture, Shown, View, choice, refill
 from mmer_core.widgets.pickers import VariantPicker, rows
 from mmer_core.widgets.training import Training
 
+HEAD_NAMES = {-1: "mean of heads", **{h: f"head {h + 1}" for h in range(HEADS)}}
+
 
 def attention_panel(study: Study) -> Panel:
     """Pick a finished run, an utterance of its test part, a block and a head; see the attention weights."""
     corpus, picker, view = study.corpus, VariantPicker(study, CHOICES["attention"]), View(saves=1)
     fold, seed = choice("fold", width="8em"), choice("seed", width="8em")
     utterance, block = choice("utterance", width="48em"), choice("block", width="16em")
-    head = choice("head", [(head_name(h), h) for h in range(-1, HEADS)])
+    head = choice("head", [(name, h) for h, name in HEAD_NAMES.items()])
     training = Training(view, study, view.changed)
 
     def react() -> partial[Shown]:
@@ -31,7 +33,8 @@ def attention_panel(study: Study) -> Panel:
         for box in (fold, seed, utterance, block, head):
             box.disabled = runs.empty
         if runs.empty:
-            return partial(nothing_shown, study, variant.name)
+            told = f"{variant.name} has not been trained on the {study.corpus.title}. {study.progress()}"
+            return partial(Shown, variants_named(escape(told)))
         refill(fold, {str(k): k for k in runs["fold"].unique().tolist()})
         refill(seed, {str(s): s for s in runs.loc[runs["fold"] == fold.value, "seed"].tolist()})
         said = {r: " ".join(corpus.transcript(r)) for r in corpus.folds[fold.value].test.tolist()}
@@ -45,11 +48,6 @@ def attention_panel(study: Study) -> Panel:
     return Panel([rows(*picker.groups), rows(fold, seed, block, head), utterance, training], view)
 
 
-def nothing_shown(study: Study, variant: str) -> Shown:
-    told = f"<b>{variants_named(variant)}</b> has not been trained on the {escape(study.corpus.title)}."
-    return Shown(f"{told} {variants_named(escape(study.progress()))}")
-
-
 def attention_shown(study: Study, variant: str, fold: int, seed: int, row: int, block: str, head: int) -> Shown:
     """What a trained network says of one utterance, and where one of its blocks attends (head -1: mean of heads)."""
     explanation = explain(study.model(variant, fold, seed), study.corpus, row, fold)
@@ -57,13 +55,9 @@ def attention_shown(study: Study, variant: str, fold: int, seed: int, row: int, 
     message = f"The network says <b>{predicted}</b> with probability {explanation.probability.max():.2f}; "
     message += f"the label is <b>{label}</b>: {'right' if label == predicted else 'wrong'}."
     title = f"{variant}, fold {fold}, seed {seed}, {explanation.id}\n"
-    title += f"{block_name(block)}, {head_name(head)}, {study.corpus.title}"
+    title += f"{block_name(block)}, {HEAD_NAMES[head]}, {study.corpus.title}"
     one, top = None if head < 0 else head, figures.attention_top(explanation.maps.values())
     draw = partial(figures.attention_map, explanation.maps[block], one, title, top)
-    words = f"attention of {variants_named(variant)}: {block_name(block)}, {head_name(head)}"
+    words = f"attention of {variants_named(variant)}: {block_name(block)}, {HEAD_NAMES[head]}"
     name = f"attention_{variant}_fold{fold}_seed{seed}_row{row}_{block}_{'mean' if head < 0 else head + 1}"
     return Shown(message, [Picture(name, draw, words)])
-
-
-def head_name(head: int) -> str:
-    return "mean of heads" if head < 0 else f"head {head + 1}"

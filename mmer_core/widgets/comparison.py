@@ -16,7 +16,9 @@ def comparison_panel(study: Study) -> Panel:
     names = list(dict.fromkeys(study.results()["variant"]))
     if len(names) < 2 or study.margin is None:
         need = "A verdict needs two variants that are trained, and a margin declared in the study."
-        return _empty(f"{need} {variants_named(escape(study.progress()))}")
+        view = View(saves=0)
+        view.follow([], lambda: partial(Shown, f"{need} {variants_named(escape(study.progress()))}"))
+        return Panel([], view)
     named = [(variants_named(name), name) for name in names]
     start = analyses.two(study)
     first, second = (choice(d, named, value=v, width="16em") for d, v in zip(("first", "second"), start, strict=True))
@@ -35,12 +37,6 @@ def all_verdicts(study: Study) -> str:
     shown = ["first", "second", "points", "95% low", "95% high", "p (Holm)", "verdict", "exploratory"]
     pairs = table(frame[shown], first=variants_named, second=variants_named, **{"p (Holm)": "{:.3f}"})
     return f"<details><summary>All {len(frame)} pairs, second minus first, in points</summary>{pairs}</details>"
-
-
-def _empty(said: str) -> Panel:
-    view = View(saves=0)
-    view.follow([], lambda: partial(Shown, said))
-    return Panel([], view)
 
 
 def comparison_shown(study: Study, first: str, second: str, metric: str) -> Shown:
@@ -64,10 +60,8 @@ def _looked_at(study: Study, comparison) -> str:
         looked.add((*sorted((comparison.first, comparison.second)), comparison.metric))
         remember(study, looked=sorted(looked))
     many = "1 comparison" if len(looked) == 1 else f"{len(looked)} comparisons"
-    told = (
-        f"{many} that were not declared have been looked at here: by chance alone one in twenty would look different."
-    )
-    return f"<br>{told}" if looked else ""
+    told = f"<br>{many} that were not declared have been looked at here: by chance alone one in twenty would look"
+    return f"{told} different." if looked else ""
 
 
 def _points(x: float | tuple[float, float]) -> str:

@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ class Picture(NamedTuple):
     """
 
     name: str
-    draw: Callable[[], Figure]
+    draw: Callable[[], Any]
     words: str = ""
 
 
@@ -100,9 +101,8 @@ class View:
         self._setting = True
         try:
             self._show = self._react()
-        except Exception as error:
-            failed = error
-            self._show = lambda: _raise(failed)
+        except Exception:
+            self._show = partial(Shown, _trouble())
         finally:
             self._setting = False
             self._wanted += 1
@@ -208,15 +208,15 @@ def _told(show: Callable[[], Shown]) -> Shown:
     """What is to be shown, or what went wrong, in words."""
     try:
         return show()
-    except MmerError as error:
-        return Shown(f"<b>This cannot be done.</b> {html.escape(str(error))}")
     except Exception:  # out of a callback it would go to a log that nobody sees
-        told = html.escape(traceback.format_exc())
-        return Shown(f"<b>This is a fault of mmer.</b> Please report it:<pre>{told}</pre>")
+        return Shown(_trouble())
 
 
-def _raise(error: Exception) -> Shown:
-    raise error
+def _trouble() -> str:
+    """The exception that is being handled, in words."""
+    if isinstance(error := sys.exc_info()[1], MmerError):
+        return f"<b>This cannot be done.</b> {html.escape(str(error))}"
+    return f"<b>This is a fault of mmer.</b> Please report it:<pre>{html.escape(traceback.format_exc())}</pre>"
 
 
 def table(frame: pd.DataFrame, **formats: str | Callable) -> str:

@@ -1,15 +1,13 @@
 """The panel of notebooks 02 and 03: two variants side by side, and the ladder of all sets of modalities."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
-from typing import cast
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mmer_core import bundle
 from mmer_core.corpus import MODALITIES
@@ -69,7 +67,7 @@ def results_shown(study: Study, variant: Variant, other: Variant, subsets: Seque
     details = inline.TEMPLATES.get_template("results.html.j2").render(
         metric=metric.replace("_", " "),
         colour=COLOURS[variant.attention],
-        ladder=[_rung(results, v, metric, {variant: "mmer-chosen", other: "mmer-beside"}) for v in subsets],
+        ladder=[_rung(results, v, metric, {other: "mmer-beside", variant: "mmer-chosen"}) for v in subsets],
         ladder_scale=inline.Scale.around(values),
         **_costs(variant, lesser, found),
         names=[variants_named(v.name) for v in both],
@@ -107,16 +105,12 @@ def _in_words(verdict: Comparison | str | None) -> str:
     return f"<b>{said}</b>:{rest}"
 
 
-def modality_set(variant: Variant) -> str:
-    return " + ".join(MODALITIES[m] for m in variant.modalities)
-
-
 def _rung(results: pd.DataFrame, variant: Variant, metric: str, marks: Mapping[Variant, str]) -> dict:
     """One line of the ladder of sets of modalities."""
     mine = results.loc[results["variant"] == variant.name, ["fold", "seed", metric, "n_test"]]
     runs = list(mine.itertuples(index=False, name=None))
-    mark = next((mark for v, mark in marks.items() if v == variant), "")
-    return dict(name=modality_set(variant), mark=mark, runs=runs, mean=mine[metric].mean())
+    name = " + ".join(MODALITIES[m] for m in variant.modalities)
+    return dict(name=name, mark=marks.get(variant, ""), runs=runs, mean=mine[metric].mean())
 
 
 def _costs(variant: Variant, lesser: Mapping[str, Variant], found: Mapping[Pair, Comparison | str]) -> dict:
@@ -164,7 +158,4 @@ def _to_save(study: Study, variants: Sequence[Variant]) -> list[Picture]:
     names = [v.name for v in variants]
     pictures = [Picture(f"learning_curves_{'_'.join(names)}", partial(bundle.learning_curves, study, names))]
     pictures += [Picture(f"confusion_{name}", partial(bundle.confusion, study, name)) for name in names]
-    return [
-        *pictures,
-        Picture(f"ladder_{variants[0].attention}", cast(Callable[[], Figure], bundle.everything(study)["scores"])),
-    ]
+    return [*pictures, Picture(f"ladder_{variants[0].attention}", bundle.everything(study)["scores"])]
