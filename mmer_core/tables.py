@@ -69,12 +69,15 @@ def results_table(study: Study, results: pd.DataFrame | None = None) -> pd.DataF
     """
     results = study.results() if results is None else results
     published = published_results().set_index("variant").reindex(results["variant"].unique())
-    verdicts = {}
+    verdicts, wanted = {}, len(study.folds) * len(study.seeds)
     if study.margin is not None:  # a declared pair stands in either order; "cross" sorts before "self"
-        verdicts = {min(c.first, c.second): _verdict(c) for c in study.comparisons() if self_and_cross(c)}
+        judged = [c for c in study.comparisons() if self_and_cross(c)]
+        interim = [" (interim)" * any(note.startswith("Interim") for note in c.notes) for c in judged]
+        verdicts = {min(c.first, c.second): c.verdict + mark for c, mark in zip(judged, interim, strict=True)}
     rows = []
     for name, mine in results.groupby("variant", sort=False):
-        row = {"variant": name, "parameters": mine["parameters"].iloc[0], "runs": _runs(study, len(mine))}
+        done = len(mine) if len(mine) == wanted else f"{len(mine)} of {wanted}"
+        row = {"variant": name, "parameters": mine["parameters"].iloc[0], "runs": done}
         for metric in scores_shown(study):
             by_fold = mine.groupby("fold")[metric]
             row |= {
@@ -119,16 +122,6 @@ def not_shown_worse(
             found = stats.not_shown_worse(compared)
             cells += [(names.index(name), metric) for name in found.variants if found.worse]
     return cells
-
-
-def _verdict(comparison: Comparison) -> str:
-    interim = any(note.startswith("Interim") for note in comparison.notes)
-    return f"{comparison.verdict} (interim)" if interim else comparison.verdict
-
-
-def _runs(study: Study, done: int) -> int | str:
-    wanted = len(study.folds) * len(study.seeds)
-    return done if done == wanted else f"{done} of {wanted}"
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:

@@ -27,11 +27,8 @@ from mmer_core.tables import REMINDER
 VIEW = "application/vnd.jupyter.widget-view+json"
 EVERY = 15  # seconds between two lines about the same cell
 TITLE = "# Is cross-attention preferable to self-attention for multi-modal emotion recognition?"
-APP = """import mmer_core as mc
-from mmer_core import bundle, figures, stats, widgets
-
-study = mc.open_study()
-corpus = study.corpus"""
+APP = "import mmer_core as mc\nfrom mmer_core import bundle, figures, stats, widgets\n\n"
+APP += "study = mc.open_study()\ncorpus = study.corpus"
 
 
 class Progress:

@@ -20,8 +20,8 @@ def comparison_panel(study: Study) -> Panel:
         view.follow([], lambda: partial(Shown, f"{need} {variants_named(escape(study.progress()))}"))
         return Panel([], view)
     named = [(variants_named(name), name) for name in names]
-    start = analyses.two(study)
-    first, second = (choice(d, named, value=v, width="16em") for d, v in zip(("first", "second"), start, strict=True))
+    sides = zip(("first", "second"), analyses.two(study), strict=True)
+    first, second = (choice(side, named, value=name, width="16em") for side, name in sides)
     metric, view = metric_choice(study), View()
 
     def react() -> partial[Shown]:

@@ -92,8 +92,7 @@ class View:
         """Do what a button asks for, aside; tell what it says, or what went wrong, and leave all else as it is."""
 
         def do() -> None:
-            told = _told(lambda: Shown(action() or "")).message
-            self.notice.value = told
+            self.notice.value = _told(lambda: Shown(action() or "")).message
 
         start(do)
 
@@ -115,7 +114,7 @@ class View:
                 mine, show = self._wanted, self._show
             shown = _told(show)
             if any(picture.words for picture in shown.pictures):
-                self._publish(mine, _page(shown, _waiting), shown)
+                self._publish(mine, _page(shown, lambda p: f"<i>drawing: {html.escape(p.words)} …</i>"), shown)
             page = _complete(shown)
             with self._lock:
                 done = self._publish(mine, page, shown)
@@ -146,13 +145,11 @@ class Panel(W.VBox):
     `more` makes HTML to be kept with it: what the other states of the controls would show, where that is small.
     """
 
-    _panels = 0
-
     def __init__(self, rows: Sequence[W.Widget], view: View, more: Callable[[], str] = str):
-        Panel._panels += 1
-        self.view, self.more, self._still = view, more, f"mmer-still-{id(self):x}-{Panel._panels}"
+        super().__init__()
+        self.view, self.more, self._still = view, more, f"mmer-still-{self.model_id}"
         once = W.HTML(f"{LOOK}<style>.{self._still} {{display: none}}</style>{KEYS}", layout=W.Layout(height="0"))
-        super().__init__([*rows, view.notice, view.page, view.saves, once])
+        self.children = [*rows, view.notice, view.page, view.saves, once]
         self.add_class("mmer-panel")
 
     def _ipython_display_(self, **_: object) -> None:
@@ -187,10 +184,6 @@ def _drawn(picture: Picture) -> str:
     data = base64.b64encode(png(fig)).decode()
     size = f"width: {PIXELS * fig.get_figwidth():.0f}px"
     return f'<img alt="{html.escape(picture.words)}" style="{size}" src="data:image/png;base64,{data}">'
-
-
-def _waiting(picture: Picture) -> str:
-    return f"<i>drawing: {html.escape(picture.words)} …</i>"
 
 
 def _page(shown: Shown, draw: Callable[[Picture], str]) -> str:

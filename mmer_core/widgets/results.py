@@ -29,7 +29,7 @@ AUTOMATIC = "chosen by itself"
 
 def results_panel(study: Study, attentions: Sequence[str] = ("self",)) -> Panel:
     """Toggle modalities, attention, pooling and preset; see how that variant fares beside another, and train it."""
-    picker, metric = VariantPicker(study, attentions), metric_choice(study)
+    picker, metric = (VariantPicker(study, attentions), metric_choice(study))
     beside, view = choice("beside", [(AUTOMATIC, "")], width="17em"), View(saves=4)
     training = Training(view, study, view.changed)
 
@@ -84,8 +84,8 @@ def _trained(study: Study, results: pd.DataFrame, variant: Variant) -> str:
     mine = results[results["variant"] == variant.name]
     if mine.empty:
         return f"<b>{variant.name}</b> has not been trained on the"
-    wanted = len(study.folds) * len(study.seeds)
-    return f"<b>{variant.name}</b>: {len(mine)} of {wanted} runs, {mine['parameters'].iloc[0]:,} parameters,"
+    done = f"{len(mine)} of {len(study.folds) * len(study.seeds)} runs"
+    return f"<b>{variant.name}</b>: {done}, {mine['parameters'].iloc[0]:,} parameters,"
 
 
 def verdicts(study: Study, pairs: Sequence[Pair], metric: str) -> dict[Pair, Comparison | str]:

@@ -22,16 +22,14 @@ class Training(W.HBox):
     _going = threading.Lock()
 
     def __init__(self, view: View, study: Study, done: Callable[[], None]):
-        wide = W.Layout(width="auto")
-        self.button = W.Button(button_style="primary", layout=wide, tooltip="train the runs that are missing")
+        self.button = W.Button(button_style="primary", layout=W.Layout(width="auto"), tooltip="train what is missing")
         self.stop = W.Button(description="Stop", button_style="warning", layout=W.Layout(width="auto", display="none"))
         self.stop.tooltip = "stop the training; the runs that are done stay in the ledger"
         self.line = W.HTML()
         super().__init__([self.button, self.stop, self.line], layout=W.Layout(min_height="32px", align_items="center"))
         self.button.on_click(lambda _: view.act(self._train))
         self.stop.on_click(lambda _: self._stop())
-        self._offered: Study | None = None
-        self._whole = study  # whose runs tell how long others take
+        self._offered = self._whole = study  # the whole one tells how long runs take
         self._stopped, self._training, self._done = threading.Event(), False, done
 
     def offer(self, study: Study) -> None:
@@ -48,8 +46,6 @@ class Training(W.HBox):
 
     def _train(self) -> None:
         study = self._offered
-        if study is None:
-            return
         if not Training._going.acquire(blocking=False):
             raise MmerError("another training of this notebook is going on; stop it or wait for it")
         self._stopped.clear()
