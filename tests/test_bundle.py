@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import mmer_core as mc
-from mmer_core import bundle, figures, stats, tables, typeset
+from mmer_core import bundle, figures, metrics, stats, tables, typeset
 from mmer_core.__main__ import main
 from mmer_core.bundle import article, items
 from mmer_core.protocol import Protocol
@@ -238,6 +238,7 @@ def test_the_article_holds_everything_and_compiles(folder, tmp_path):
     place = shutil.copytree(folder, tmp_path / "copy")
     log = pdflatex(place, "article")
     assert not overfull(log) and "undefined" not in log
+    assert re.search(r"newlabel\{appendix\}\{\{\w*\}\{3\}", (place / "article.aux").read_text()), "not two pages"
     text = (place / "article.tex").read_text()
     for file in folder.glob("*.pdf"):
         assert f"{{{file.name}}}" in text, file.name
@@ -352,6 +353,27 @@ def test_items_depend_on_the_runs_that_the_manifest_names_and_on_no_other(study,
             assert str(items.contents(known[others])[name]()) == str(before), name
             checked += 1
     assert checked > 8
+
+
+def test_cells_and_sentences_depend_on_the_runs_that_the_manifest_ties_them_to(study, folder, tmp_path):
+    """The scores of one variant are changed: the cells and sentences that do not name it stay what they were."""
+    told = json.loads((folder / "manifest.json").read_text())["items"]
+    other = with_other_scores(part_of(study, tmp_path / "runs"), ["self_ta"])
+    changed = 0
+    for name in ("results", "comparisons", "additions"):
+        before, after = (items.contents(s)[name]().frame.map(str) for s in (study, other))
+        entry = told[name]
+        for row, names in enumerate(entry["rows"]):
+            for column in before:
+                behind = entry["cells"].get(column, entry["rows"])
+                if behind != "all rows" and "self_ta" not in (behind[row] if isinstance(behind, list) else ()):
+                    assert after[column][row] == before[column][row], (name, column, row)
+            changed += "self_ta" in names and not after.loc[row].equals(before.loc[row])
+    assert changed >= 3
+    assert told["results"]["cells"]["published accuracy"] == metrics.SOURCE
+    said = told["findings"]["sentences"]
+    assert all(names == ["cross_ta", "self_ta"] for text, names in said.items() if "Cross T+A" in text)
+    assert " ".join(said) == (folder / "findings.txt").read_text().strip()
 
 
 def test_what_new_runs_have_outdated_is_named(study, unsaved, tmp_path):

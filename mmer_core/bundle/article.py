@@ -27,6 +27,8 @@ FIELDS = {
     key: {name: " ".join(value.split()) for name, value in re.findall(r"(\w+) = \{(.*?)\}", work, re.S)}
     for key, work in WORKS.items()
 }
+# What an article of two pages shows, the last one of each kind that there is; the rest is its appendix.
+PAGES = (r"attention_\w+", r"results(_\w+)?", "comparisons", "forest")
 CITED = re.compile(r" ?\[@(" + "|".join(WORKS) + r")\]")
 
 
@@ -84,24 +86,26 @@ def _entry(key: str) -> str:
 
 
 def article(title: str, figures: dict[str, tuple[str, float]], tables: Sequence[str], cited: Iterable[str]) -> str:
-    """LaTeX of an article of two columns: methods.tex, findings.tex, all figures (caption, inches) and all tables.
+    """LaTeX of an article of two pages of two columns, with methods.tex, findings.tex and what `PAGES` names.
 
-    Those of one column come first: TeX fills pages better with floats of one width.
+    All other figures (each with its caption and width in inches) and tables follow in its appendix; there those of one
+    column come first: TeX fills pages better with floats of one width.
     """
-    points = {name: inches * 72.27 for name, (_, inches) in figures.items()}
-    wide = {name: width > COLUMN + 2 for name, width in points.items()}
-    floats = []
-    for name in sorted(figures, key=lambda name: wide[name]):
+    wide = {name: inches * 72.27 > COLUMN + 2 for name, (_, inches) in figures.items()}
+    floats = {}
+    for name, (caption, inches) in sorted(figures.items(), key=lambda figure: wide[figure[0]]):
         kind, most = ("figure*", PAGE) if wide[name] else ("figure", COLUMN)
-        floats.append(
-            rf"\begin{{{kind}}}[t]\centering\includegraphics[width={min(points[name], most):.1f}pt]{{{name}.pdf}}"
-            rf"\caption{{{tex(readable(figures[name][0]))}}}\label{{fig:{name}}}\end{{{kind}}}"
-        )
-    floats += [rf"\input{{{name}.tex}}" for name in tables]
-    for place in range(15, len(floats), 16):  # TeX holds no more than 18 floats at a time
-        floats.insert(place, r"\clearpage")
+        picture = rf"\includegraphics[width={min(inches * 72.27, most):.1f}pt]{{{name}.pdf}}"
+        told = rf"\caption{{{tex(readable(caption))}}}\label{{fig:{name}}}"
+        floats[name] = rf"\begin{{{kind}}}[t]\centering{picture}{told}\end{{{kind}}}"
+    floats |= {name: rf"\input{{{name}.tex}}" for name in tables}
+    kinds = [[name for name in floats if re.fullmatch(kind, name)] for kind in PAGES]
+    first = [floats.pop(names[-1]) for names in kinds if names]
+    rest = list(floats.values())
+    for place in range(15, len(rest), 16):  # TeX holds no more than 18 floats at a time
+        rest.insert(place, r"\clearpage")
     works = [rf"\bibitem{{{key}}} {_entry(key)}" for key in _cited(cited)]
-    known = dict(page=f"{PAGE:g}", gap=f"{PAGE - 2 * COLUMN:g}", floats=floats, works=works)
+    known = dict(page=f"{PAGE:g}", gap=f"{PAGE - 2 * COLUMN:g}", first=first, rest=rest, works=works)
     title = tex(f"Self- and cross-attention on the {title}")
     return template("bundle/article.tex.j2").render(known, title=title)
 

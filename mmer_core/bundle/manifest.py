@@ -2,28 +2,35 @@
 
 import hashlib
 import json
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 import mmer_core
 from mmer_core.analyses import Item
 from mmer_core.bundle.items import contents, subjects
 from mmer_core.errors import MmerError
 from mmer_core.figures import output_folder
+from mmer_core.metrics import SOURCE
 from mmer_core.study import Study, open_study
-from mmer_core.tables import Table
-from mmer_core.typeset import VARIANT
+from mmer_core.tables import SCORES, Table
+from mmer_core.typeset import variants_named
 
 FILE = "manifest.json"
+SENTENCE = re.compile(r"(?<=\.) (?=[A-Z])|\n+")  # where one begins
 
 
 def written(study: Study, items: dict[str, Item], files: dict[str, list[Path]], left_out: dict[str, str]) -> dict:
     """The manifest of what was just written. It holds no date and no path of this machine.
 
     runs: of each variant its finished runs, by their place in the ledger, with the sha256 of run.json. items: of each
-    the variants from whose runs it was made; of a table also those that each row names; and the sha256 of its files.
+    the variants from whose runs it was made, and the sha256 of its files; of a table also the variants of each row (of
+    all its cells, but those of the columns in `cells`, which name theirs), of a text those of each sentence. Where none
+    are named, it comes from all that the item is made from.
     """
     entries: dict[str, Any] = {}
     subject = subjects(study)
@@ -31,7 +38,10 @@ def written(study: Study, items: dict[str, Item], files: dict[str, list[Path]], 
         item, about = items.get(name), subject.get(name, [])
         entries[name] = {"variants": about, "files": {file.name: _sha256(file) for file in made}}
         if isinstance(item, Table) and about:
-            entries[name]["rows"] = [_named(study, row) for row in item.frame.to_numpy().tolist()]
+            rows = [_named(study, "; ".join(map(str, row))) for row in item.frame.to_numpy().tolist()]
+            entries[name] |= {"rows": rows, "cells": _cells(item.frame, rows)}
+        if isinstance(item, str):
+            entries[name]["sentences"] = {said: _named(study, said) for said in SENTENCE.split(item.strip())}
     missed = {name: {"why": why, "variants": subject[name]} for name, why in left_out.items()}
     code = {"mmer_core": version("mmer_core"), "commit": _commit()}
     return {"code": code, "study": _settings(study), "runs": _runs(study), "items": entries, "left out": missed}
@@ -115,9 +125,20 @@ def _runs(study: Study) -> dict[str, dict[str, str]]:
     return found
 
 
-def _named(study: Study, row: list) -> list[str]:
-    found = (found[0] for cell in row for found in VARIANT.finditer(str(cell)))
-    return [name for name in dict.fromkeys(found) if name in study.variants]
+def _cells(frame: pd.DataFrame, rows: list[list[str]]) -> dict[str, list[list[str]] | str]:
+    """Of columns that do not come from the variant of their row alone: of each cell, or the source."""
+    pairs = [[*row, *(name.replace("cross_", "self_", 1) for name in row if name.startswith("cross_"))] for row in rows]
+    known: dict[str, list[list[str]] | str] = {"against self": pairs, "p (Holm)": "all rows"}
+    known |= {f"published {score}": SOURCE for score in SCORES}
+    return {column: behind for column, behind in known.items() if column in frame}
+
+
+def _named(study: Study, text: str) -> list[str]:
+    """The variants of a study that a text names."""
+    names = {variants_named(name): name for name in study.variants}
+    longest_first = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    found = re.findall(rf"(?:{longest_first})(?![+\w])", variants_named(text))
+    return [names[name] for name in dict.fromkeys(found)]
 
 
 def _sha256(file: Path) -> str:
