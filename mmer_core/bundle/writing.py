@@ -66,10 +66,10 @@ def gallery(files: Iterable[Path]) -> str:
 def export(study: Study, folder: str | Path | None = None, venue: str | None = None) -> list[Path]:
     """Write all that the runs of a study allow so far into a folder, figures/ by default; returns the files.
 
-    Figures, tables and texts; methods.tex, findings.tex, references.bib and article.tex, two pages and an appendix
-    with all the rest; report.txt, with what is left out and why; and manifest.json, which ties each file to its runs (see `stale`).
-    The same runs give the same files. Files of an earlier export that are made no longer stay where they are, and are
-    named on standard output.
+    Figures, tables and texts; methods.tex, findings.tex, references.bib and article.tex, two pages and an appendix with
+    all the rest; report.txt, with what is left out and why; and manifest.json, which ties each file to its runs (see
+    `stale`). The same runs give the same files. Files of an earlier export that are made no longer stay where they
+    are, and are named on standard output.
 
     Args:
         venue: figures as wide as it wants them, such as "neurips2024"; an IEEE paper by default.
