@@ -75,6 +75,7 @@ class Corpus:
     arrays: dict[str, np.ndarray]  # without label and lengths
     ids: list[str]  # one a row: where the utterance was first seen, such as "fold01/train/12"
     words: list[str] | None  # one a token id
+    rates: dict[str, float] | None = None  # frames a second of "video" and "audio", where they are known
     path: Path
     label: np.ndarray  # [N] int64
     lengths: dict[str, np.ndarray]  # of those of "text", "video" and "audio" that there are: [N] int64, at least 1

@@ -145,13 +145,32 @@ class AveragedAttention(nn.Module):
         seed: Int[Tensor, ""] | None = None,
     ) -> Averaged:
         """Args: valid steps of query and source (None: all), and the seed of dropout (None: no dropout)."""
-        (B, _, d), H = query.shape, self.heads
         q, k = self._queries_and_keys(query, source, n_query, n_key)
         n_query = all_steps(query) if n_query is None else n_query
         n_key = all_steps(source) if n_key is None else n_key
         rate, seed = (0.0, n_key.new_zeros(())) if seed is None else (self.dropout, seed)
-        abar, _ = ColumnMean.apply(q, k, H, n_query, n_key, seed[None], rate)  # (B, H, K)
-        W_v, b_v = self.in_proj_weight[2 * d :].view(H, d // H, d), self.in_proj_bias[2 * d :].view(H, d // H)
-        context = abar @ source  # (B, H, d)
-        value = torch.einsum("bhd,hed->bhe", context, W_v) + abar.sum(2, keepdim=True) * b_v  # (B, H, d/H)
-        return Averaged(self.out_proj(value.reshape(B, d)), abar)
+        abar, _ = ColumnMean.apply(q, k, self.heads, n_query, n_key, seed[None], rate)  # (B, H, K)
+        return Averaged(self.output(abar @ source, abar.sum(2, keepdim=True)), abar)
+
+    def output(self, context: Float[Tensor, "*B H d"], mass: Float[Tensor, "*B H 1"]) -> Float[Tensor, "*B d"]:
+        """The block's vector, from the states that each head has averaged (abar X) and the sum of its weights."""
+        value = torch.einsum("...hd,hed->...he", context, self._values()[0]) + mass * self._values()[1]  # (.., H, d/H)
+        return self.out_proj(value.flatten(-2))
+
+    def contributions(
+        self, abar: Float[Tensor, "B H K"], source: Float[Tensor, "B K d"]
+    ) -> tuple[Float[Tensor, "B H K d"], Float[Tensor, " d"]]:
+        """What each state adds to the vector through each head, abar_j x_j W_v W_o, and what is added without states.
+
+        Both summed up are the vector, if the weights of each head sum to 1. The norm of one is the norm-based view of
+        Kobayashi et al., "Attention is not only a weight", EMNLP 2020.
+        """
+        W_v, b_v = self._values()
+        W_o = self.out_proj.weight.unflatten(1, (self.heads, -1))  # (d, H, d/H)
+        added = torch.einsum("bkd,hed,nhe->bhkn", source, W_v, W_o) * abar[..., None]
+        return added, F.linear(b_v.flatten(), self.out_proj.weight, self.out_proj.bias)
+
+    def _values(self) -> tuple[Tensor, Tensor]:
+        """W_v and b_v of each head: [H, d/H, d] and [H, d/H]."""
+        d, heads = self.out_proj.in_features, (self.heads, -1)
+        return self.in_proj_weight[2 * d :].unflatten(0, heads), self.in_proj_bias[2 * d :].unflatten(0, heads)

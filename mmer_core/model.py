@@ -86,43 +86,54 @@ class FusionModel(nn.Module):
 
         MmerError if a modality or the lengths are missing.
         """
-        given = {"text": text, "video": video, "audio": audio}
         drawn: Sequence[Tensor | None] = [None] * (1 + len(self.variant.blocks))
         if self.training:
             seeds = draw_seeds(len(drawn)).to(self.classifier.weight.device) if seeds is None else seeds
             drawn = seeds.unbind()
         text_seed, *block_seeds = drawn
-        x, n = {}, {}  # states of each encoder, and how many of them are valid (None: all)
+        x, n = self.encode({"text": text, "video": video, "audio": audio}, lengths, text_seed)
+        vectors, column_mean, weights = [], {}, {}
+        for block, seed in zip(self.variant.blocks, block_seeds, strict=True):
+            source, target = block[0], block[-1]
+            attention = self.attention(block)
+            vector, column_mean[block] = attention(x[target], x[source], n[target], n[source], seed)
+            vectors.append(vector)  # (B, d)
+            if keep_weights:
+                weights[block] = attention.weights(x[target], x[source], n[source])
+        embedding = self.embed(torch.stack(vectors, 1))  # (B, 60)
+        return Output(self.classifier(embedding), embedding, column_mean, weights)
+
+    def encode(
+        self, given: Mapping[str, Tensor | None], lengths: Mapping[str, Tensor] | None, seed: Tensor | None = None
+    ) -> tuple[dict[str, Float[Tensor, "B T d"]], dict[str, Int[Tensor, " B"] | None]]:
+        """States of the encoder of each modality ("t", "v", "a"), and how many of them are valid (None: all)."""
+        x, n = {}, {}
         for m in self.variant.modalities:
             name = MODALITIES[m]
-            frames, length = given[name], None
+            frames, length = given.get(name), None
             if frames is None:
                 raise MmerError(f"{self.variant.name} needs {name}")
             if self.variant.mask_padding:
                 if lengths is None or name not in lengths:
                     raise MmerError(f"{self.variant.name} masks padding and needs the lengths of {name}")
                 length = lengths[name]
-            x[m], n[m] = self._encode(name, frames, length, text_seed)
+            x[m], n[m] = self._encode(name, frames, length, seed)
+        return x, n
 
-        vectors, column_mean, weights = [], {}, {}
-        for block, seed in zip(self.variant.blocks, block_seeds, strict=True):
-            source, target = block[0], block[-1]
-            attention = getattr(self, f"mha_{block}")
-            vector, column_mean[block] = attention(x[target], x[source], n[target], n[source], seed)
-            vectors.append(vector)  # (B, d)
-            if keep_weights:
-                weights[block] = attention.weights(x[target], x[source], n[source])
-
-        stack = torch.stack(vectors, 1)  # (B, blocks, d)
+    def embed(self, stack: Float[Tensor, "*B blocks d"]) -> Float[Tensor, "*B E"]:
+        """The vectors of all blocks, pooled, as the embedding of the utterance."""
         if self.variant.pooling == "statistical":
-            mean = stack.mean(1)
-            variance = (stack - mean[:, None]).square().sum(1) / (len(vectors) - 1)
+            mean = stack.mean(-2)
+            variance = (stack - mean[..., None, :]).square().sum(-2) / (stack.shape[-2] - 1)
             std = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()  # where it is 0, the root has a gradient
-            summary = torch.cat([std, mean], 1)  # (B, 2 d)
+            summary = torch.cat([std, mean], -1)  # (B, 2 d)
         else:
-            summary = stack.flatten(1)  # (B, blocks d)
-        embedding = self.concat_linear(summary)  # (B, 60)
-        return Output(self.classifier(embedding), embedding, column_mean, weights)
+            summary = stack.flatten(-2)  # (B, blocks d)
+        return self.concat_linear(summary)
+
+    def attention(self, block: str) -> AveragedAttention:
+        """The attention of a block: "t", or "a_t" (source_target)."""
+        return getattr(self, f"mha_{block}")
 
     def _encode(self, name: str, x: Tensor, length: Tensor | None, seed: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """[B, T, D] -> encoder states [B, T', d], and how many of them are valid (None: all)."""

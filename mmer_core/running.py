@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Event
@@ -22,12 +22,26 @@ from mmer_core.variant import Variant
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
 Finished = Generator[tuple[Run, dict[str, float]], None, None]  # a run and its scores
+Work = Callable[[str, Path, Run], dict[str, float]]  # with store, ledger and run; it files what it finds
 NEVER = Event()  # nobody sets it
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 
-def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=None, stop: Event = NEVER) -> Finished:
-    """Train and file runs with an executor; by default in processes of our own, one per core with one thread each.
+def train_and_file(store: str, ledger: Path, run: Run) -> dict[str, float]:
+    """Train one run; returns its scores."""
+    corpus = opened(store, run)
+    return Ledger(ledger).write(run, corpus, train(corpus, run.variant, run.fold, run.seed, run.protocol)).scores
+
+
+def in_processes(
+    corpus: Corpus,
+    ledger: Ledger,
+    runs: Sequence[Run],
+    executor=None,
+    stop: Event = NEVER,
+    work: Work = train_and_file,
+) -> Finished:
+    """Do the work of runs with an executor; by default in processes of our own, one per core with one thread each.
 
     When `stop` is set no more runs are begun, and those in flight in our own processes are given up at once.
     """
@@ -36,7 +50,7 @@ def in_processes(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], executor=N
     if own:  # not loky's shared ones: to stop this training must not end another one
         workers = min(cpu_count(), len(runs))
         executor = ProcessPoolExecutor(workers, initializer=_start_worker, env=KEEP_MEMORY)
-    futures = {executor.submit(_work, str(corpus.path), ledger.folder, run): run for run in longest_first}
+    futures = {executor.submit(work, str(corpus.path), ledger.folder, run): run for run in longest_first}
     try:
         while futures and not stop.is_set():
             for future in [f for f in futures if f.done()]:
@@ -87,11 +101,12 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _work(store: str, ledger: Path, run: Run) -> dict[str, float]:
+def opened(store: str, run: Run) -> Corpus:
+    """The corpus of a run, kept open in this process."""
     corpus = _open_once(store)
     if corpus.fingerprint != run.corpus:
         raise RuntimeError(f"{store} has changed since the study was opened")
-    return Ledger(ledger).write(run, corpus, train(corpus, run.variant, run.fold, run.seed, run.protocol)).scores
+    return corpus
 
 
 class _NotebookBar(tqdm):

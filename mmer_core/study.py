@@ -167,10 +167,17 @@ class Study(Reader):
 
     def model(self, variant: str, fold: int, seed: int) -> FusionModel:
         """The trained network of one run, in evaluation mode."""
-        weights = self.record(variant, fold, seed).weights()
-        model = FusionModel(self.variants[variant], self.corpus.sizes, dtype=getattr(torch, self.protocol.precision))
-        model.load_state_dict({k: torch.from_numpy(w) for k, w in weights.items()})
-        return model.eval()
+        self.record(variant, fold, seed)  # MmerError or CorpusError if there is none
+        return network(
+            self.corpus, Run(self.corpus.fingerprint, self.variants[variant], fold, seed, self.protocol), self.ledger
+        )
+
+
+def network(corpus: Corpus, run: Run, ledger: Ledger) -> FusionModel:
+    """The network of a run that the ledger holds, in evaluation mode."""
+    model = FusionModel(run.variant, corpus.sizes, dtype=getattr(torch, run.protocol.precision))
+    model.load_state_dict({k: torch.from_numpy(w) for k, w in ledger.read(run).weights().items()})
+    return model.eval()
 
 
 def duration(seconds: float) -> str:

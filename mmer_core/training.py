@@ -141,7 +141,8 @@ class Batches:
 
     def features(self, name: str, rows: np.ndarray, steps: int | None) -> Tensor:
         """[R, B, T, D] of one modality, a fresh array."""
-        return torch.from_numpy(self.corpus.features(name, rows.ravel(), steps=steps)).unflatten(0, rows.shape)
+        x = torch.from_numpy(self.corpus.features(name, rows.ravel(), steps=steps))
+        return x.unflatten(0, rows.shape).to(self.device)
 
 
 class Trainer:
@@ -205,7 +206,8 @@ def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Prot
 
 def feed(model: FusionModel, corpus: Corpus, rows: np.ndarray, fold: int) -> dict:
     """The arguments of `model.forward` for some utterances [B] of the corpus, as its variant wants them."""
-    batch = Batches(corpus, model.variant, next(model.parameters()).dtype)(rows[None], [fold])
+    weight = model.classifier.weight
+    batch = Batches(corpus, model.variant, weight.dtype, str(weight.device))(rows[None], [fold])
     lengths = {name: n[0] for name, n in batch.pop("lengths").items()}
     return {**{name: x[0] for name, x in batch.items()}, "lengths": lengths}
 
@@ -215,7 +217,9 @@ def predict(model: FusionModel, corpus: Corpus, rows: np.ndarray, fold: int, bat
     """Logits [N, C] of some utterances [N], in evaluation mode."""
     model.eval()
     starts = range(0, len(rows), batch_size)
-    return np.concatenate([model(**feed(model, corpus, rows[s : s + batch_size], fold)).logits.numpy() for s in starts])
+    return np.concatenate(
+        [model(**feed(model, corpus, rows[s : s + batch_size], fold)).logits.cpu().numpy() for s in starts]
+    )
 
 
 @contextlib.contextmanager
