@@ -157,8 +157,8 @@ def replaced(model: FusionModel, corpus: Corpus, fold: int, seed: int = 0) -> pd
         place: scores(corpus.label[test], torch.cat(named).cpu().numpy(), len(corpus.classes))
         for place, named in said.items()
     }
-    rows = [(b, "replaced", what, np.nan, s["balanced_accuracy"]) for (b, what), s in found_scores.items()]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = [(b, "replaced", what, np.nan, s["balanced_accuracy"]) for (b, what), s in found_scores.items()]
+    return pd.DataFrame(table, columns=COLUMNS)
 
 
 def _others(found: States, block: str, rng: torch.Generator) -> dict[str, Tensor]:

@@ -1,5 +1,8 @@
 """Modality reliance: what is lost at test time where one modality is missing, replaced or noisy."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import pandas as pd
 import torch
@@ -13,8 +16,8 @@ from mmer_core.training import feed
 
 NOISE = tuple(round(0.2 * k, 1) for k in range(1, 11))  # SDs of a feature, over the valid frames of the train part
 BATCH = 64
-Rows = np.ndarray | None  # of other utterances, one for each
-Make = Callable[[Tensor, Tensor], Tensor] | None  # frames [B, T, D] of these and of what is valid, [B, T, 1]
+Rows: TypeAlias = np.ndarray | None  # of other utterances, one for each
+Make: TypeAlias = Callable[[Tensor, Tensor], Tensor] | None  # frames [B, T, D] of these and of what is valid, [B, T, 1]
 
 
 @torch.no_grad()

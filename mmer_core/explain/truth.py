@@ -48,10 +48,10 @@ def truth(model: FusionModel, corpus: Corpus, fold: int) -> pd.DataFrame:
                     valid = found.keys(block).cpu() & _own(field, corpus, block[0], rows, score.shape[1])
                     told.add(block, _rated(measure, score.detach().cpu(), cue, decoy, valid))
         for measure, modalities in on_inputs(model, corpus, rows, fold, corpus.label[rows]).items():
-            for name, score in modalities.items():
-                cue, decoy = (_planted(corpus, name, rows, kind)[:, : score.shape[1]] for kind in (CUE, DECOY))
-                valid = valid_steps(torch.from_numpy(corpus.lengths[name][rows]), score.shape[1])
-                told.add(name, _rated(measure, torch.from_numpy(score), cue, decoy, valid))
+            for name, frames in modalities.items():
+                cue, decoy = (_planted(corpus, name, rows, kind)[:, : frames.shape[1]] for kind in (CUE, DECOY))
+                valid = valid_steps(torch.from_numpy(corpus.lengths[name][rows]), frames.shape[1])
+                told.add(name, _rated(measure, torch.from_numpy(frames), cue, decoy, valid))
         for m in model.variant.modalities:
             told.add(MODALITIES[m], _effects(model, corpus, rows, fold, MODALITIES[m], target))
     return told.frame()
