@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import torch
 from loky import ProcessPoolExecutor, cpu_count
@@ -21,8 +22,8 @@ from mmer_core.variant import Variant
 # glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
-Finished = Generator[tuple[Run, dict[str, float]], None, None]  # a run and its scores
-Work = Callable[[str, Path, Run], dict[str, float]]  # with store, ledger and run; it files what it finds
+Finished = Generator[tuple[Any, dict[str, float]], None, None]  # a run and its scores
+Work = Callable[[str, Path, Any], dict[str, float]]  # with store, ledger and run, it files what it makes of that
 NEVER = Event()  # nobody sets it
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
@@ -36,14 +37,15 @@ def train_and_file(store: str, ledger: Path, run: Run) -> dict[str, float]:
 def in_processes(
     corpus: Corpus,
     ledger: Ledger,
-    runs: Sequence[Run],
+    runs: Sequence[Any],
     executor=None,
     stop: Event = NEVER,
     work: Work = train_and_file,
 ) -> Finished:
-    """Do the work of runs with an executor; by default in processes of our own, one per core with one thread each.
+    """Train and file runs with an executor; by default in processes of our own, one per core with one thread each.
 
-    When `stop` is set no more runs are begun, and those in flight in our own processes are given up at once.
+    `work` may do something else with them, or with what has a variant, too. When `stop` is set no more runs are begun,
+    and those in flight in our own processes are given up at once.
     """
     longest_first = sorted(runs, key=lambda run: effort(run.variant, corpus.sizes), reverse=True)  # all cores stay busy
     own = executor is None

@@ -13,6 +13,7 @@ from mmer_core.analyses import ANALYSES, MAIN, Item, two
 from mmer_core.bundle import article
 from mmer_core.errors import MmerError
 from mmer_core.explain import block_name, explain
+from mmer_core.explained import EXPLAINED
 from mmer_core.metrics import SOURCE, names_elsewhere
 from mmer_core.study import Study
 from mmer_core.tables import Table
@@ -53,7 +54,7 @@ def subjects(study: Study) -> dict[str, list[str]]:
     about |= {name: list(trained) for name in ("all_pairs", "pair_matrix", "best_variants", "controls", "methods")}
     added = list(dict.fromkeys(itertools.chain(*study.additions())))
     about |= dict.fromkeys(("additions", "forest_additions"), added)
-    about |= dict.fromkeys(MAIN, two(study) if trained else [])
+    about |= dict.fromkeys((*MAIN, *EXPLAINED), two(study) if trained else [])
     for name, kinds in ALL_KINDS.items():
         mine = [variant for variant, attention in trained.items() if attention in kinds]
         verdicts = [pair for pair in pairs if set(pair) & set(mine) and name in KINDS_OF_TABLES]
@@ -98,7 +99,7 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
     items["attention_example"] = items.get(f"attention_{most_blocks}") or partial(_attention, study, most_blocks)
     for pair in study.declaration.pairs:
         items["paired_{}_{}".format(*pair)] = partial(_paired, study, *pair)
-    items |= {name: partial(make, study) for name, make in ANALYSES.items()}
+    items |= {name: partial(make, study) for name, make in (ANALYSES | EXPLAINED).items()}
     return items
 
 

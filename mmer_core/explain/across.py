@@ -9,8 +9,9 @@ import torch
 from scipy.stats import t as student
 
 from mmer_core.corpus import Corpus
-from mmer_core.explain.causal import batches, named
+from mmer_core.explain.causal import named
 from mmer_core.explain.ranks import kendall
+from mmer_core.explain.states import batches
 from mmer_core.model import FusionModel
 
 BINS = 10  # of normalised time
@@ -35,7 +36,7 @@ def attended(model: FusionModel, corpus: Corpus, fold: int) -> pd.DataFrame:
             heads = list(itertools.combinations(range(mean.shape[1]), 2))
             tau = torch.stack([kendall(mean[:, a], mean[:, b], valid) for a, b in heads])
             entropy = -(mean * mean.clamp_min(1e-30).log()).sum(2).mean(1) / n.clamp_min(2).log()
-            said = {"block": block, "entropy": entropy.cpu(), "agreement": tau.nanmean(0).cpu()}
+            said = {"block": block, "entropy": entropy.cpu().numpy(), "agreement": tau.nanmean(0).cpu().numpy()}
             time = _over_time((mean.mean(1) * n[:, None]).cpu().numpy(), n.cpu().numpy())
             rows_of.append(known.assign(**said, **dict(zip(TIME, time.T, strict=True))))
     return pd.concat(rows_of, ignore_index=True)
@@ -77,9 +78,7 @@ def stability(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (variant, fold, block), mine in frame.groupby(["variant", "fold", "block"], sort=False):
-        maps = {
-            seed: torch.from_numpy(one.sort_values("id")[TIME].to_numpy(float)) for seed, one in mine.groupby("seed")
-        }
+        maps = {seed: torch.tensor(one.sort_values("id")[TIME].to_numpy(float)) for seed, one in mine.groupby("seed")}
         whole = torch.ones(BINS, dtype=torch.bool)
         same = [kendall(a, b, whole).nanmean().item() for a, b in itertools.combinations(maps.values(), 2)]
         other = [kendall(a, a.roll(1, 0), whole).nanmean().item() for a in maps.values()]

@@ -18,7 +18,7 @@ from torch import Tensor
 from mmer_core.corpus import Corpus
 from mmer_core.explain.ranks import kendall
 from mmer_core.explain.rivals import on_inputs, on_keys
-from mmer_core.explain.states import States, decided, states, with_keys
+from mmer_core.explain.states import States, batches, decided, states, with_keys
 from mmer_core.kernels.machinery import valid_steps
 from mmer_core.metrics import scores
 from mmer_core.model import FusionModel
@@ -28,7 +28,6 @@ SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # of the valid keys, at least one, and nev
 DRAWS = 20
 MEASURES = ("weights", "contributions", "integrated gradients")  # of keys, beside leave-one-out
 COLUMNS = ["block", "check", "measure", "share", "value"]
-CELLS = 4_000_000  # numbers of an array of alternatives; a batch holds as many utterances
 
 
 def deletions(model: FusionModel, corpus: Corpus, fold: int, seed: int = 0) -> pd.DataFrame:
@@ -65,13 +64,6 @@ class Told:
         """Means over the utterances for which there is a value."""
         means = [(*place, torch.cat(values).nanmean().item()) for place, values in self.values.items()]
         return pd.DataFrame(means, columns=COLUMNS)
-
-
-def batches(model: FusionModel, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows in batches whose alternatives fit into memory."""
-    slots = max(model.variant.time_slots(model.sizes).values())
-    size = int(np.clip(CELLS // (6 * slots * 2 * DRAWS), 1, 64))
-    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 @torch.no_grad()

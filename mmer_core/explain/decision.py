@@ -8,11 +8,12 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from mmer_core.corpus import Corpus
-from mmer_core.explain.states import states
+from mmer_core.explain.states import batches, states
 from mmer_core.model import FusionModel
 
 
@@ -44,7 +45,7 @@ def _values(model: FusionModel, mine: Tensor, others: Tensor) -> Shapley:
 
     def worth(present: tuple[int, ...]) -> Tensor:
         here = torch.tensor([i in present for i in range(n)], device=mine.device)[:, None]
-        logits = torch.stack([model.classifier(model.embed(torch.where(here, one, others))).mean(0) for one in mine])
+        logits = model.classifier(model.embed(torch.where(here, mine[:, None], others))).mean(1)
         return logits - logits.mean(-1, keepdim=True)
 
     worths = {players: worth(players) for size in range(n + 1) for players in combinations(range(n), size)}
@@ -55,3 +56,19 @@ def _values(model: FusionModel, mine: Tensor, others: Tensor) -> Shapley:
             values[:, i] += weight * (worths[tuple(sorted((*players, i)))] - value)
     full, none = worths[tuple(range(n))], worths[()]
     return Shapley(blocks, *(x.cpu().numpy() for x in (values, full, none[0])))
+
+
+def blocks(model: FusionModel, corpus: Corpus, fold: int) -> pd.DataFrame:
+    """What the blocks of a network give to the class that it names, means over the test part of a fold.
+
+    Tidy: block, check ("value", and "size", the mean of its absolute value), value, in logits.
+    """
+    parts = []
+    for rows in batches(model, corpus.folds[fold].test):
+        found = shapley(model, corpus, rows, fold)
+        said = found.all_blocks.argmax(1)
+        parts.append(found.values[np.arange(len(rows)), :, said])
+    values = np.concatenate(parts)
+    means = {"value": values.mean(0), "size": np.abs(values).mean(0)}
+    rows_of = [(block, check, x[i]) for check, x in means.items() for i, block in enumerate(found.blocks)]
+    return pd.DataFrame(rows_of, columns=["block", "check", "value"])

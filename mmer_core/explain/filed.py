@@ -3,20 +3,21 @@
 <ledger>/.checks/<what>/<variant>/fold<k>_seed<s>_<key>.csv
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
 from mmer_core.corpus import Corpus
-from mmer_core.errors import MmerError
-from mmer_core.explain import across, causal
+from mmer_core.errors import CorpusError, MmerError
+from mmer_core.explain import across, causal, decision
 from mmer_core.explain.reliance import reliance
 from mmer_core.explain.truth import truth
 from mmer_core.ledger import Ledger, Run
@@ -24,6 +25,7 @@ from mmer_core.model import FusionModel
 from mmer_core.running import in_processes, opened, progress_bar
 from mmer_core.study import Study, network
 from mmer_core.training import one_thread, train
+from mmer_core.variant import Variant
 
 VERSION = 1  # counts changes of what a check computes
 
@@ -46,6 +48,7 @@ def _misled(corpus: Corpus, run: Run, ledger: Ledger) -> FusionModel:
 CHECKS: dict[str, tuple[Callable, Callable[..., pd.DataFrame]]] = {  # which network, and what is asked of it
     "attended": (network, across.attended),
     "words": (network, across.words),
+    "blocks": (network, decision.blocks),
     "deletions": (network, causal.deletions),
     "input deletions": (network, causal.input_deletions),
     "randomised": (network, causal.randomised),
@@ -55,6 +58,21 @@ CHECKS: dict[str, tuple[Callable, Callable[..., pd.DataFrame]]] = {  # which net
     "truth, shuffled labels": (_misled, truth),
 }
 CONTROLS = ("truth, untrained", "truth, shuffled labels")
+
+
+class Task(NamedTuple):
+    """A check of a run."""
+
+    what: str
+    run: Run
+
+    @property
+    def variant(self) -> Variant:
+        return self.run.variant
+
+    def file(self, ledger: Path) -> Path:
+        what = self.what.replace(", ", "_").replace(" ", "_")
+        return ledger / ".checks" / f"{what}-{VERSION}" / f"{self.run.folder}.csv"
 
 
 def checked(
@@ -73,51 +91,60 @@ def checked(
 
     MmerError for an unknown check or variant, or where none of these runs is trained.
     """
+    tasks = tasks_of(study, what, variants, seeds)
+    compute(study, tasks, progress, executor)
+    return read(study, tasks)
+
+
+def tasks_of(
+    study: Study, what: str, variants: Iterable[str] | None = None, seeds: Iterable[int] | None = None
+) -> list[Task]:
+    """A check of all runs that it can be made of; MmerError as of `checked`."""
     if what not in CHECKS:
         raise MmerError(f"checks are {', '.join(CHECKS)}; got {what!r}")
     names, wanted = list(variants or study.variants), list(seeds or study.seeds)
     if unknown := set(names) - set(study.variants):
         raise MmerError(f"{study!r} has no {', '.join(sorted(unknown))}")
-    runs = [
-        Run(study.corpus.fingerprint, study.variants[name], fold, seed, study.protocol)
-        for name in names
-        for fold in study.folds
-        for seed in wanted
-    ]
-    runs = [run for run in runs if what in CONTROLS or study.ledger.has(run)]
-    if not runs:
+    places = itertools.product([study.variants[name] for name in names], study.folds, wanted)
+    runs = [Run(study.corpus.fingerprint, variant, fold, seed, study.protocol) for variant, fold, seed in places]
+    tasks = [Task(what, run) for run in runs if what in CONTROLS or study.ledger.has(run)]
+    if not tasks:
         raise MmerError(f"none of {', '.join(names)} has been trained")
-    compute(study, what, runs, progress, executor)
-    parts = [
-        pd.read_csv(file(study.ledger.folder, what, run), keep_default_na=False, na_values=[""]).assign(
-            variant=run.variant.name, fold=run.fold, seed=run.seed
-        )
-        for run in runs
-    ]
+    return tasks
+
+
+def compute(study: Study, tasks: Sequence[Task], progress: bool = True, executor=None) -> None:
+    """Compute what is not filed yet, in the study's workers."""
+    missing = [task for task in tasks if not task.file(study.ledger.folder).is_file()]
+    if not missing:
+        return
+    work = in_processes(study.corpus, study.ledger, missing, executor, work=_work)
+    with closing(work) as done, progress_bar(len(missing), disable=not progress) as bar:
+        for task, _ in done:
+            bar.set_postfix_str(f"{task.what}: {task.run}", refresh=False)
+            bar.update()
+
+
+def read(study: Study, tasks: Sequence[Task]) -> pd.DataFrame:
+    """What is filed; MmerError where something is not, or cannot be read."""
+    parts = []
+    for task in tasks:
+        place = task.file(study.ledger.folder)
+        try:
+            frame = pd.read_csv(place, keep_default_na=False, na_values=[""])
+        except FileNotFoundError:
+            raise MmerError(f"{task.what} of {task.run} is not computed yet: notebook 04 does it") from None
+        except (OSError, ValueError) as error:
+            raise CorpusError(place, "the rows of a check", f"{error}; delete it to compute it again") from None
+        parts.append(frame.assign(variant=task.run.variant.name, fold=task.run.fold, seed=task.run.seed))
     table = pd.concat(parts, ignore_index=True)
     return table[["variant", "fold", "seed", *table.columns.drop(["variant", "fold", "seed"])]]
 
 
-def compute(study: Study, what: str, runs: Sequence[Run], progress: bool = True, executor=None) -> None:
-    """Compute and file a check of runs where it is not filed yet."""
-    missing = [run for run in runs if not file(study.ledger.folder, what, run).is_file()]
-    if not missing:
-        return
-    work = in_processes(study.corpus, study.ledger, missing, executor, work=partial(_work, what))
-    with closing(work) as done, progress_bar(len(missing), disable=not progress) as bar:
-        for run, _ in done:
-            bar.set_postfix_str(f"{what}: {run}", refresh=False)
-            bar.update()
-
-
-def file(ledger: Path, what: str, run: Run) -> Path:
-    return ledger / ".checks" / f"{what.replace(', ', '_').replace(' ', '_')}-{VERSION}" / f"{run.folder}.csv"
-
-
-def _work(what: str, store: str, ledger: Path, run: Run) -> dict[str, float]:
-    corpus, place, (make, check) = opened(store, run), file(ledger, what, run), CHECKS[what]
+def _work(store: str, ledger: Path, task: Task) -> dict[str, float]:
+    corpus, place, (make, check) = opened(store, task.run), task.file(ledger), CHECKS[task.what]
     with one_thread():
-        frame = check(make(corpus, run, Ledger(ledger)), corpus, run.fold)
+        frame = check(make(corpus, task.run, Ledger(ledger)), corpus, task.run.fold)
     place.parent.mkdir(parents=True, exist_ok=True)
     scratch = place.with_suffix(f".{os.getpid()}")
     frame.to_csv(scratch, index=False)

@@ -16,7 +16,7 @@ from mmer_core.explain.states import States, centred, decided, vector, with_keys
 from mmer_core.model import FusionModel
 from mmer_core.training import feed
 
-STEPS = dict(n_steps=32, method="gausslegendre")  # of the path of integrated gradients; that of keys is smoother
+STEPS = dict(n_steps=20, method="gausslegendre")  # of the path of integrated gradients; that of keys is smoother
 KEY_STEPS = STEPS | dict(n_steps=8)
 WINDOWS = 50  # as many places of a modality are occluded at most; each is one frame wide where there are fewer frames
 Scores = dict[str, np.ndarray]

@@ -4,6 +4,7 @@ B utterances, Q queries, K keys, H heads, d = 120, C classes; S alternatives of 
 time steps of an encoder, padding too, unless the variant masks padding.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch import Tensor
 from mmer_core.corpus import Corpus
 from mmer_core.kernels.machinery import valid_steps
 from mmer_core.layers import all_steps
-from mmer_core.model import FusionModel
+from mmer_core.model import HEADS, FusionModel
 from mmer_core.training import feed
+
+CELLS = 100_000  # slots and heads of a batch
 
 
 class States(NamedTuple):
@@ -35,6 +38,13 @@ class States(NamedTuple):
 def states(model: FusionModel, corpus: Corpus, rows: np.ndarray, fold: int) -> States:
     """Run utterances [B] through a network, as far as its logits; gradients are kept if they are wanted."""
     return states_of(model.eval(), feed(model, corpus, rows, fold))
+
+
+def batches(model: FusionModel, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows [N] in batches, of which several dozens of alternatives fit into memory."""
+    slots = max(model.variant.time_slots(model.sizes).values())
+    size = int(np.clip(CELLS // (HEADS * slots), 1, 64))
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def states_of(model: FusionModel, batch: dict) -> States:

@@ -14,10 +14,10 @@ from torch import Tensor
 from mmer_core.corpus import MODALITIES, Corpus
 from mmer_core.demo import CUE, DECOY
 from mmer_core.errors import MmerError
-from mmer_core.explain.causal import Told, batches
+from mmer_core.explain.causal import Told
 from mmer_core.explain.ranks import auc, auprc
 from mmer_core.explain.rivals import on_inputs, on_keys
-from mmer_core.explain.states import centred, states
+from mmer_core.explain.states import batches, centred, states
 from mmer_core.explain.weights import receptive_field
 from mmer_core.kernels.machinery import valid_steps
 from mmer_core.model import FusionModel

@@ -7,6 +7,7 @@ figure of yours. Scores are shown in per cent, differences in points.
 """
 
 from mmer_core.figures.corpus import audio_scales, class_sizes, embedding_coverage, fold_sizes, lengths
+from mmer_core.figures.explained import deletion_curves, noise_curves, weights_over_time
 from mmer_core.figures.many import forest_across, pair_matrix
 from mmer_core.figures.results import attention_map, attention_top, confusion, learning_curves, scores
 from mmer_core.figures.statistics import calibration, class_differences, confusion_difference, forest, paired, variance

@@ -1,0 +1,80 @@
+"""Pictures of what notebook 04 says of all test utterances: weights over time, deletion curves, noise."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmer_core.figures.parts import kinds, legend_below, series
+from mmer_core.figures.style import PAGE, styled, subplots
+
+
+@styled
+def weights_over_time(means: pd.DataFrame, title: str) -> Figure:
+    """Mean weight over normalised time: a panel a block, a line a class.
+
+    Columns: variant, block, class, time (0 to 1), weight (1: uniform).
+    """
+    blocks = list(dict.fromkeys(zip(means["variant"], means["block"], strict=True)))
+    columns, classes = min(3, len(blocks)), list(dict.fromkeys(means["class"]))
+    rows = -(-len(blocks) // columns)
+    fig, axes = subplots(PAGE, 1.0 * rows, rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, (variant, block) in zip(axes.flat, blocks, strict=False):
+        mine = means[(means["variant"] == variant) & (means["block"] == block)]
+        for n, name in enumerate(classes):
+            one = mine[mine["class"] == name]
+            ax.plot(one["time"], one["weight"], label=name, markersize=2.5, linewidth=0.8, **series(n))
+        ax.axhline(1, color="black", linestyle=":", linewidth=0.6)
+        ax.set_title(f"{variant}: {block}")
+    for ax in axes.flat[len(blocks) :]:
+        ax.set_axis_off()
+    for ax in axes[:, 0]:
+        ax.set_ylabel("weight\n(1: uniform)")
+    for ax in axes[-1]:
+        ax.set_xlabel("share of the utterance")
+    legend_below(axes.flat[0])
+    fig.suptitle(title)
+    return fig
+
+
+@styled
+def deletion_curves(means: pd.DataFrame, what: str, title: str) -> Figure:
+    """Lost probability by the share that is taken away, with 95% intervals; a panel a variant, a line a measure.
+
+    Columns: variant, measure, share, mean, low, high (of probability).
+    """
+    variants, measures = list(dict.fromkeys(means["variant"])), list(dict.fromkeys(means["measure"]))
+    fig, axes = subplots(PAGE, 1.7, 1, len(variants), sharey=True, squeeze=False)
+    for ax, variant in zip(axes[0], variants, strict=True):
+        for n, measure in enumerate(measures):
+            one = means[(means["variant"] == variant) & (means["measure"] == measure)]
+            x, bars = 100 * one["share"] * 1.03 ** (n - len(measures) / 2), 100 * (one["mean"] - one["low"])
+            look = dict(markersize=3, linewidth=0.8, elinewidth=0.5, **series(n))
+            ax.errorbar(x, 100 * one["mean"], bars, label=measure, **look)
+        ax.axhline(0, color="black", linewidth=0.6)
+        ax.set(xscale="log", xticks=(1, 5, 10, 20, 50), xticklabels=(1, 5, 10, 20, 50), xlabel="taken away (%)")
+        ax.minorticks_off()
+        ax.set_title(variant)
+    axes[0, 0].set_ylabel("lost probability of\nthe named class (points)")
+    legend_below(axes[0, 0])
+    fig.suptitle(f"{what}, {title}")
+    return fig
+
+
+@styled
+def noise_curves(means: pd.DataFrame, title: str) -> Figure:
+    """Change of balanced accuracy (points) under noise, with 95% intervals; a panel a modality, a line a variant.
+
+    Columns: variant, modality, level (SDs of each feature), mean, low, high.
+    """
+    modalities, looks = list(dict.fromkeys(means["modality"])), kinds(list(dict.fromkeys(means["variant"])))
+    fig, axes = subplots(PAGE, 1.7, 1, len(modalities), sharey=True, squeeze=False)
+    for ax, modality in zip(axes[0], modalities, strict=True):
+        for variant, look in looks.items():
+            one = means[(means["variant"] == variant) & (means["modality"] == modality)]
+            ax.plot(one["level"], one["mean"], label=variant, markersize=3, **look)
+            ax.fill_between(one["level"], one["low"], one["high"], color=look["color"], alpha=0.15, linewidth=0)
+        ax.axhline(0, color="black", linewidth=0.6)
+        ax.set(xlabel="noise (SDs of a feature)", title=modality)
+    axes[0, 0].set_ylabel("change of balanced\naccuracy (points)")
+    legend_below(axes[0, 0])
+    fig.suptitle(title)
+    return fig
