@@ -6,7 +6,6 @@ table or a picture, or says in an MmerError why it cannot yet.
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -69,9 +68,9 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
 def block_values(study: Study) -> Table:
     """What each block gives to the decision: Shapley values, in logits."""
     frame = _read(study, "blocks").query("check == 'value'")
-    table = _named(_by_folds(study, frame, BLOCK)).rename(columns={"mean": "value"})
+    table = _by_folds(study, frame, BLOCK).assign(what="Shapley value")
     what = "What each block gives to the class that the network names: Shapley values in logits, with 95% intervals"
-    return _table(study, table.drop(columns="folds").round(2).astype({"value": str}), what)
+    return _table(study, _spread(_named(table), BLOCK, "what"), what)
 
 
 def weights_over_time(study: Study) -> Figure:
@@ -230,9 +229,10 @@ def _verdict(study: Study, frame: pd.DataFrame, names: list[str], modality: str,
     mine = frame[(frame["modality"] == modality) & (frame["change"] == change)]
     sizes = {"n_train": "train", "n_test": "test"}
     counts = {name: [len(getattr(study.corpus.folds[f], part)) for f in mine["fold"]] for name, part in sizes.items()}
-    runs = mine[["variant", "fold", "seed"]].assign(accuracy=mine["value"] / 100 + 1, **counts)
+    halves = 0.5 + mine["value"] / 200  # a change, as a score between 0 and 1; so the margin is halved, too
+    runs = mine[["variant", "fold", "seed"]].assign(accuracy=halves, **counts)
     assert study.margin is not None
-    return stats.compare(runs, names[0], names[1], "accuracy", rope=study.margin, exploratory="reliance").verdict
+    return stats.compare(runs, names[0], names[1], "accuracy", rope=study.margin / 2, exploratory="reliance").verdict
 
 
 def noise_curves(study: Study) -> Figure:
@@ -252,13 +252,11 @@ def planted_cues(study: Study) -> Table:
     parts = [
         _read(study, what).assign(network=name) for what, name in zip(TRUTH, ("trained", "untrained"), strict=True)
     ]
-    frame = pd.concat(parts).query("check == 'auc'")
-    table = _by_folds(study, _named(frame), [*BLOCK, "measure", "network"])
-    table["what"] = table["measure"] + np.where(table["network"] == "untrained", ", untrained", "")
-    order = [w for m in dict.fromkeys(table["measure"]) for w in (m, f"{m}, untrained") if w in set(table["what"])]
-    wide = (100 * table.pivot_table("mean", BLOCK, "what", "first", sort=False)[order]).round(0)
-    wide = wide.reset_index().rename_axis(columns=None)
-    return _table(study, wide, "Area under the curve (%, 50: chance) of each measure for the planted cues")
+    frame = pd.concat(parts).query("check == 'auc'").assign(value=lambda x: 100 * x["value"])
+    rows = [*BLOCK, "measure"]
+    wide = _spread(_named(_by_folds(study, frame, [*rows, "network"])), rows, "network")
+    what = "Area under the curve (%, 50: chance) of measures for the planted cues, with 95% intervals over folds"
+    return _table(study, wide.sort_values("variant", kind="stable"), what)
 
 
 def planted_ratings(study: Study) -> Table:

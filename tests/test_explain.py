@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, ro
 from torch import nn
 
 import mmer_core as mc
+from mmer_core import explained
 from mmer_core.explain import across, causal, decision, filed, ranks, rivals, truth, weights
 from mmer_core.explain.reliance import _within_class, reliance
 from mmer_core.explain.states import centred, decided, states, with_keys
@@ -37,6 +38,8 @@ def study(corpus, tmp_path_factory) -> mc.Study:
         seeds=(1, 2),
         folds=FOLDS,
         protocol=Protocol(max_epochs=2),
+        margin=0.02,
+        comparisons=[("self_tva", "cross_tva_corrected")],
         ledger=tmp_path_factory.mktemp("ledger") / "runs",
     )
     return study.run(progress=False)
@@ -445,3 +448,46 @@ def test_nonsense_is_refused_before_work(study):
     ):
         with pytest.raises(mc.MmerError, match=match):
             filed.checked(study, *asked)
+
+
+# ----------------------------------------------------------------------------------------- what notebook 04 makes of it
+
+
+def test_all_that_is_shown_says_first_that_it_is_not_computed_and_then_what_was_found(study):
+    for name in ("explanation_rule", "deletion_curves", "modality_reliance", "planted_cues"):
+        with pytest.raises(mc.MmerError, match=r"is not computed yet: notebook 04 does it"):
+            explained.EXPLAINED[name](
+                mc.Study(study.corpus, ["self_tva"], [2], FOLDS, study.protocol, study.ledger.folder)
+            )
+    assert "are filed" in explained.compute(study, progress=False)
+    made = {name: make(study) for name, make in explained.EXPLAINED.items()}
+    for name, item in made.items():
+        assert hasattr(item, "savefig") or (len(item.frame) and study.corpus.title in item.caption), name
+
+    rows = filed.checked(study, "deletions", seeds=[1], variants=["self_tva"], progress=False)
+    lost = rows.query("measure == 'weights' and block == 'v'").pivot_table("value", "fold", "check")
+    d = 100 * (lost["top"] - lost["matched"])
+    overlap = np.mean([len(f.test) / len(f.train) for f in study.corpus.folds.values()])
+    half = student.ppf(0.975, 2) * np.sqrt(d.var(ddof=1) * (1 / 3 + overlap))
+    rule = made["explanation_rule"].frame.query("variant == 'self_tva' and block == 'video asks itself'")
+    assert rule["top over matched"].item() == f"{d.mean():.2f} ({d.mean() - half:.2f} to {d.mean() + half:.2f})"
+    c = mc.compare(study.results(), "uniform_tva", "self_tva", rope=0.02)
+    assert rule["learned over uniform"].item().startswith(f"{100 * c.difference:.2f} (")
+
+    frame = filed.checked(study, "reliance", seeds=[1], variants=["self_tva", "cross_tva_corrected"], progress=False)
+    key = ["variant", "fold", "seed"]
+    own = frame.query("change == 'none'").set_index(key)["balanced_accuracy"]
+    zeros = frame.query("change == 'zeros' and modality == 'audio'").set_index(key)["balanced_accuracy"]
+    change = (zeros - own).rename("accuracy").reset_index().assign(n_train=60, n_test=20)
+    cell = made["modality_reliance"].frame.query("modality == 'audio' and change == 'zeros'").iloc[0]
+    mean = 100 * change.query("variant == 'self_tva'")["accuracy"].mean()
+    assert cell["self_tva"].startswith(f"{mean:.2f} (")
+    shifted = change.assign(accuracy=0.75 + change["accuracy"])
+    assert cell["verdict"] == mc.compare(shifted, "self_tva", "cross_tva_corrected", rope=0.02).verdict
+
+
+@pytest.mark.parametrize(
+    "low, high, answer", [(0.6, 0.9, "yes"), (0.1, 0.4, "no"), (0.4, 0.6, "open"), (0.5, 0.7, "open")]
+)
+def test_a_condition_is_met_by_its_whole_interval(low, high, answer):
+    assert explained._answer(low, high, 0.5) == answer

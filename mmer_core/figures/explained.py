@@ -3,8 +3,13 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mmer_core.figures.parts import kinds, legend_below, series
+from mmer_core.figures.parts import LINES, SERIES, kinds, legend_below, series
 from mmer_core.figures.style import PAGE, styled, subplots
+
+
+def _look(n: int) -> dict:
+    """Of the n-th line: where colours repeat, its line is broken."""
+    return dict(linewidth=0.8, linestyle=LINES[n // len(SERIES) % len(LINES)], **series(n))
 
 
 @styled
@@ -21,7 +26,7 @@ def weights_over_time(means: pd.DataFrame, title: str) -> Figure:
         mine = means[(means["variant"] == variant) & (means["block"] == block)]
         for n, name in enumerate(classes):
             one = mine[mine["class"] == name]
-            ax.plot(one["time"], one["weight"], label=name, markersize=2.5, linewidth=0.8, **series(n))
+            ax.plot(one["time"], one["weight"], label=name, markersize=2.5, **_look(n))
         ax.axhline(1, color="black", linestyle=":", linewidth=0.6)
         ax.set_title(f"{variant}: {block}")
     for ax in axes.flat[len(blocks) :]:
@@ -47,8 +52,7 @@ def deletion_curves(means: pd.DataFrame, what: str, title: str) -> Figure:
         for n, measure in enumerate(measures):
             one = means[(means["variant"] == variant) & (means["measure"] == measure)]
             x, bars = 100 * one["share"] * 1.03 ** (n - len(measures) / 2), 100 * (one["mean"] - one["low"])
-            look = dict(markersize=3, linewidth=0.8, elinewidth=0.5, **series(n))
-            ax.errorbar(x, 100 * one["mean"], bars, label=measure, **look)
+            ax.errorbar(x, 100 * one["mean"], bars, label=measure, markersize=3, elinewidth=0.5, **_look(n))
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set(xscale="log", xticks=(1, 5, 10, 20, 50), xticklabels=(1, 5, 10, 20, 50), xlabel="taken away (%)")
         ax.minorticks_off()
