@@ -345,7 +345,7 @@ def test_weights_over_time_keep_their_sum(study):
     corpus = study.corpus
     table = across.attended(study.model("self_tva", 1, 1), corpus, 1)
     assert len(table) == 3 * len(corpus.folds[1].test)
-    assert np.allclose(table[across.TIME].mean(1), 1, atol=1e-5) and table["entropy"].between(0, 1).all()
+    assert np.allclose(table[across.TIME].mean(axis=1), 1, atol=1e-5) and table["entropy"].between(0, 1).all()
     even = across._over_time(np.ones((2, 7)), np.array([7, 3]))
     assert np.allclose(even[0], 1) and even.shape == (2, across.BINS)
     flat = across.attended(study.model("uniform_tva", 1, 1), corpus, 1)

@@ -45,7 +45,7 @@ def truth(model: FusionModel, corpus: Corpus, fold: int) -> pd.DataFrame:
             for block, score in blocks.items():
                 if (field := receptive_field(model, block[0])) is not None:
                     cue, decoy = (_meets(field, corpus, block[0], rows, kind, score.shape[1]) for kind in (CUE, DECOY))
-                    valid = found.keys(block).cpu() & _own(field, corpus, block[0], rows, score.shape[1])
+                    valid = found.keys(block).cpu() & _own(corpus, block[0], rows, score.shape[1])
                     told.add(block, _rated(measure, score.detach().cpu(), cue, decoy, valid))
         for measure, modalities in on_inputs(model, corpus, rows, fold, corpus.label[rows]).items():
             for name, frames in modalities.items():
@@ -67,11 +67,10 @@ def _meets(field: np.ndarray, corpus: Corpus, m: str, rows: np.ndarray, kind: in
     return (planted @ torch.from_numpy(field.T).double() > 0)[:, :slots]
 
 
-def _own(field: np.ndarray, corpus: Corpus, m: str, rows: np.ndarray, slots: int) -> Tensor:
-    """Which slots hold something of the utterance, also where padding takes part."""
-    n = torch.from_numpy(corpus.lengths[MODALITIES[m]][rows])
-    middle = torch.from_numpy(field[:slots].argmax(1) + (field[:slots].sum(1) > 2))  # the frame that a slot is named by
-    return middle[None] < n[:, None]
+def _own(corpus: Corpus, m: str, rows: np.ndarray, slots: int) -> Tensor:
+    """Which slots hold something of the utterance, also where padding takes part: bool [B, slots]."""
+    frame = torch.arange(slots) * (1 if m == "t" else 2)  # in the middle of each
+    return frame < torch.from_numpy(corpus.lengths[MODALITIES[m]][rows])[:, None]
 
 
 def _rated(measure: str, score: Tensor, cue: Tensor, decoy: Tensor, valid: Tensor) -> Iterator[tuple]:
