@@ -20,6 +20,7 @@ from mmer_core.explain import block_name
 from mmer_core.typeset import variants_named as named
 from mmer_core.variant import CHOICES
 from mmer_core.widgets import attention, comparison, corpus, kit, pickers, results
+from mmer_core.widgets.networks import Asked, Networks
 
 STUDY = """
 corpus = "demo"
@@ -259,8 +260,8 @@ def test_the_attention_panel(opened, study):
         row = study.corpus.ids.index(boxes["utterance"].split()[0])
         (block,) = (b for b in variant.blocks if block_name(b) == boxes["block"])
         head = int(boxes["head"].split()[-1]) - 1 if boxes["head"].startswith("head") else -1
-        one = study.with_variants([variant])
-        return attention.attention_shown(one, variant.name, fold, seed, row, block, head)
+        asked = Asked((variant,), fold, seed, row, block, head)
+        return attention.attention_shown(Networks(study), asked)
 
     panel.agrees(expected)
     panel.button("cross").click()

@@ -5,3 +5,4 @@ from mmer_core.explain.decision import Shapley, shapley
 from mmer_core.explain.rivals import on_inputs, on_keys
 from mmer_core.explain.states import States, states
 from mmer_core.explain.weights import AttentionMap, Axis, Explanation, block_name, explain
+from mmer_core.explain.whatif import Stretch, explain_without, stretches
