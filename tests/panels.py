@@ -102,9 +102,14 @@ def walk(widget: W.Widget):
 
 def _taken_apart(address: str) -> tuple[list[str], list[np.ndarray]]:
     svg = ElementTree.fromstring(base64.b64decode(address.partition("base64,")[2]))
-    pictures = [base64.b64decode(i.get("href").partition("base64,")[2]) for i in svg.iterfind(".//{*}image")]
-    pixels = [matplotlib.image.imread(io.BytesIO(p), format="png")[..., :3] for p in pictures]
-    return [text.text for text in svg.iterfind(".//{*}text")], [(255 * p).round().astype(int) for p in pixels]
+    drawn = [pixels(image.get("href")) for image in svg.iterfind(".//{*}image")]
+    return [text.text for text in svg.iterfind(".//{*}text")], drawn
+
+
+def pixels(address: str) -> np.ndarray:
+    """Of a PNG as an address: RGB, 0 to 255."""
+    png = base64.b64decode(address.partition("base64,")[2])
+    return (255 * matplotlib.image.imread(io.BytesIO(png), format="png")[..., :3]).round().astype(int)
 
 
 def in_colours(weights: np.ndarray, top: float) -> np.ndarray:

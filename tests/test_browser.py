@@ -277,6 +277,18 @@ def test_the_attention_panel(opened, study):
     panel.choose("utterance", utterances.nth(5).inner_text())
     panel.agrees(expected)
 
+    panel.choose("head", "all blocks and heads")
+    panel.agrees(expected)
+    cells = panel.box.locator(".mmer-cells button")  # now the confusion matrix, by the keys
+    number = max(range(cells.count()), key=lambda n: int(cells.nth(n).inner_text()))
+    wanted = int(cells.nth(number).inner_text())
+    cells.nth(number).focus()
+    panel.page.keyboard.press("Enter")
+    panel.box.locator(".mmer-cells button.mmer-here").and_(cells.nth(number)).wait_for()
+    panel.agrees(expected)
+    assert utterances.count() == wanted and "any" not in (panel.state()[1]["class"], panel.state()[1]["named"])
+    assert panel.box.bounding_box()["height"] <= 690
+
 
 def test_the_comparison_panel(opened, study):
     panel = opened("05_statistical_comparison")

@@ -41,7 +41,7 @@ def _stretch(told: str, lengths: Mapping[str, int]) -> Stretch:
         if 1 <= first <= last <= lengths[found[1]]:
             return Stretch(found[1], first, last)
     there = ", ".join(f"{name} 1-{length}" for name, length in lengths.items())
-    raise MmerError(f"delete: expected positions within {there}, written like these; found {told!r}")
+    raise MmerError(f"delete: expected stretches within {there}, written as these are; found {told!r}")
 
 
 @torch.no_grad()

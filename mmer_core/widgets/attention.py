@@ -24,8 +24,8 @@ HEAD_NAMES = {-1: "mean of heads", **{h: f"head {h + 1}" for h in range(HEADS)},
 def attention_panel(study: Study) -> Panel:
     """Pick a finished run, or two, and an utterance of its test part; see the attention weights, and what if."""
     networks, picker, view = Networks(study), VariantPicker(study, CHOICES["attention"]), View(saves=2)
-    fold, seed, beside = choice("fold", width="7em"), choice("seed", width="7em"), choice("beside", width="18em")
-    block, head = choice("block", width="15em"), choice("head", [(name, h) for h, name in HEAD_NAMES.items()], "17em")
+    fold, seed, beside = choice("fold", width="7em"), choice("seed", width="7em"), choice("beside", width="16em")
+    block, head = choice("block", width="15em"), choice("head", [(name, h) for h, name in HEAD_NAMES.items()], "16em")
     utterances, what_if = Utterances(study.corpus), WhatIf(study.corpus)
     mine = [fold, seed, beside, block, head, *utterances.filters, utterances.chosen, *what_if.all]
     training = Training(view, study, view.changed)
@@ -45,7 +45,7 @@ def attention_panel(study: Study) -> Panel:
         refill(seed, {str(s): s for s in runs.loc[runs["fold"] == fold.value, "seed"].tolist()})
         place = (fold.value, seed.value)
         others = [v for v in study.variants.values() if v != variant and networks.trained(v, *place)]
-        refill(beside, {"none": None, **{variants_named(v.name): v for v in others}})
+        refill(beside, {"none": "", **{variants_named(v.name): v for v in others}})
         both = (variant, beside.value) if beside.value else (variant,)
         refill(block, {block_name(b): b for b in variant.blocks})
         block.disabled = head.value == ALL
@@ -58,9 +58,8 @@ def attention_panel(study: Study) -> Panel:
         return partial(attention_shown, networks, asked)
 
     view.follow((*picker.all, *mine), react)
-    filters, changes = rows(*utterances.filters), rows(*what_if.all)
-    below = [rows(fold, seed, beside, block, head), filters, utterances.chosen, changes, training]
-    return Panel([rows(*picker.groups), *below], view)
+    find = [rows(fold, seed, beside, block, head), rows(*utterances.filters), utterances.chosen, rows(*what_if.all)]
+    return Panel([rows(*picker.groups, training), *find], view)
 
 
 def none_shown(networks: Networks, run: tuple[Variant, int, int]) -> Shown:
@@ -75,7 +74,7 @@ def attention_shown(networks: Networks, asked: Asked) -> Shown:
     now = [(side.variant, side.after, side.gone) for side in sides]
     seen = [(sides[0].variant, sides[0].before, ()), *now] if len(sides) == 1 and sides[0].gone else now
     top = figures.attention_top(m for side in sides for e in (side.before, side.after) for m in e.maps.values())
-    width, first, classes = 570 if len(seen) == 1 else 294, sides[0].before, networks.study.corpus.classes
+    width, first, classes = 570 if len(seen) == 1 else 290, sides[0].before, networks.study.corpus.classes
     maps_shown = [_map(asked, *one, top, width) for one in seen]
     here, run = (
         (classes.index(first.label), classes.index(first.predicted)),
@@ -83,6 +82,7 @@ def attention_shown(networks: Networks, asked: Asked) -> Shown:
     )
     more = dict(sides=sides, maps=maps_shown, here=here, label=first.label, top=top, width=width, gone=asked.gone)
     message = " ".join(_answer(side, len(sides) > 1) for side in sides)
+    message += f" The label is <b>{escape(first.label)}</b>." if len(sides) > 1 else ""
     if asked.gone:
         message += (
             f"<br>With <b>{_without(asked.gone)}</b>. No recording is like this: what a network does with it is no "
@@ -94,8 +94,9 @@ def attention_shown(networks: Networks, asked: Asked) -> Shown:
 def _answer(side: Side, named: bool) -> str:
     predicted, label = escape(side.before.predicted), escape(side.before.label)
     who = f"<b>{variants_named(side.variant.name)}</b>" if named else "The network"
-    message = f"{who} says <b>{predicted}</b> with probability {side.before.probability.max():.2f}; "
-    return message + f"the label is <b>{label}</b>: {'right' if label == predicted else 'wrong'}."
+    message = f"{who} says <b>{predicted}</b> with probability {side.before.probability.max():.2f}"
+    told = "" if named else f"; the label is <b>{label}</b>"
+    return f"{message}{told}: {'right' if label == predicted else 'wrong'}."
 
 
 def _moved(side: Side, named: bool) -> str:
@@ -117,12 +118,12 @@ def _block(variant: Variant, block: str) -> str:
 
 def _map(asked: Asked, variant: Variant, seen: Explanation, gone: Sequence[Stretch], top: float, width: int) -> dict:
     """Title, words and picture of a map, or of all maps, as the page shows them."""
-    block, title = _block(variant, asked.block), variants_named(variant.name)
-    what = HEAD_NAMES[ALL] if asked.head == ALL else f"{block_name(block)}, {HEAD_NAMES[asked.head]}"
-    title += f": {what}" + (f"; {_without(gone)}" if gone else "; before" if asked.gone else "")
+    block = _block(variant, asked.block)
+    title = variants_named(variant.name) + (", after" if gone else ", before" if asked.gone else "")
     if asked.head == ALL:
-        return dict(title=title, src=maps.glance(seen, top, width))
-    return dict(title=title, src=maps.attention(seen.maps[block], asked.head, top, width))
+        return dict(title=title, what=HEAD_NAMES[ALL], src=maps.glance(seen, top, width))
+    what = f"{block_name(block)}, {HEAD_NAMES[asked.head]}"
+    return dict(title=title, what=what, src=maps.attention(seen.maps[block], asked.head, top, width))
 
 
 def _to_save(study: Study, asked: Asked, seen: Sequence[tuple], top: float) -> list[Picture]:

@@ -12,7 +12,7 @@ from mmer_core.explain import AttentionMap, Axis, Explanation, block_name
 from mmer_core.figures.attention import all_heads
 from mmer_core.widgets.inline import TEMPLATES
 
-HEIGHT, BARS, LETTER, LONGEST = 322, 36, 5.6, 12  # pixels: of a map, its bars, a letter; letters of a label
+HEIGHT, BARS, LETTER, LONGEST = 300, 36, 5.6, 12  # pixels: of a map, its bars, a letter; letters of a label
 VIRIDIS = ", ".join(matplotlib.colors.to_hex(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 1, 9)))
 
 

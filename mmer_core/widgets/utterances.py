@@ -17,10 +17,10 @@ class Utterances:
 
     def __init__(self, corpus: Corpus):
         self.corpus, names = corpus, [("any", -1), *((name, n) for n, name in enumerate(corpus.classes))]
-        self.search = _field("search", "words, or an id", "15em")
-        self.label, self.named = choice("class", names, "11em"), choice("named", names, "11em")
-        self.answer = choice("answer", [("any", "any")], "15em")
-        self.sure = choice("confidence", [("any", 0), ("below 50%", -1), ("50% and above", 1)], "14em")
+        self.search = _field("search", "words, or an id", "11em")
+        self.label, self.named = choice("class", names, "10em"), choice("named", names, "11em")
+        self.answer = choice("answer", [("any", "any")], "17em")
+        self.sure = choice("confidence", [("any", 0), ("below 50%", -1), ("50% and above", 1)], "13em")
         self.chosen = choice("utterance", width="60em")
         self.filters = [self.search, self.label, self.named, self.answer, self.sure]
         self._said = lru_cache(maxsize=None)(lambda row: " ".join(corpus.transcript(row)))
@@ -57,7 +57,7 @@ class WhatIf:
 
     def __init__(self, corpus: Corpus):
         self.corpus, names = corpus, [name for name in MODALITIES.values() if name in corpus.lengths]
-        look = dict(layout=W.Layout(width="7em"))
+        look = dict(layout=W.Layout(width="auto"))
         self.mutes = {name: W.ToggleButton(description=f"mute {name}", **look) for name in names}
         self.delete = _field("delete", "words or frames, such as: text 2-3, audio 10-40", "30em")
         self.all = [*self.mutes.values(), self.delete]
