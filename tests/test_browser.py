@@ -259,7 +259,7 @@ def test_the_attention_panel(opened, study):
         fold, seed = int(boxes["fold"]), int(boxes["seed"])
         row = study.corpus.ids.index(boxes["utterance"].split()[0])
         (block,) = (b for b in variant.blocks if block_name(b) == boxes["block"])
-        head = int(boxes["head"].split()[-1]) - 1 if boxes["head"].startswith("head") else -1
+        (head,) = (h for h, name in attention.HEAD_NAMES.items() if name == boxes["head"])
         asked = Asked((variant,), fold, seed, row, block, head)
         return attention.attention_shown(Networks(study), asked)
 

@@ -62,10 +62,7 @@ class Networks:
 
     def confusion(self, variant: Variant, fold: int, seed: int) -> np.ndarray:
         """[C, C] of one run; rows are labels."""
-        corpus, logits = self.study.corpus, self.logits(variant, fold, seed)
-        counts = np.zeros((len(corpus.classes),) * 2, int)
-        np.add.at(counts, (corpus.label[corpus.folds[fold].test], logits.argmax(1)), 1)
-        return counts
+        return self.study.with_variants([variant]).record(variant.name, fold, seed).confusion
 
     def side(self, variant: Variant, asked: Asked) -> Side:
         """What one variant says of the utterance that is asked for; only what it hears can be gone for it."""
