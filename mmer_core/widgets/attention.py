@@ -70,25 +70,24 @@ def none_shown(networks: Networks, run: tuple[Variant, int, int]) -> Shown:
 
 def attention_shown(networks: Networks, asked: Asked) -> Shown:
     """What networks say of one utterance, where their blocks attend in it, and what changes if parts of it are gone."""
-    sides = [networks.side(variant, asked) for variant in asked.variants]
-    now = [(side.variant, side.after, side.gone) for side in sides]
-    seen = [(sides[0].variant, sides[0].before, ()), *now] if len(sides) == 1 and sides[0].gone else now
+    sides, two = [networks.side(variant, asked) for variant in asked.variants], len(asked.variants) > 1
+    seen = [(side.variant, side.after, side.gone) for side in sides]
+    if asked.gone and not two:
+        seen.insert(0, (sides[0].variant, sides[0].before, ()))
     top = figures.attention_top(m for side in sides for e in (side.before, side.after) for m in e.maps.values())
     width, first, classes = 570 if len(seen) == 1 else 290, sides[0].before, networks.study.corpus.classes
-    maps_shown = [_map(asked, *one, top, width) for one in seen]
-    here, run = (
-        (classes.index(first.label), classes.index(first.predicted)),
-        (asked.variants[0], asked.fold, asked.seed),
-    )
-    more = dict(sides=sides, maps=maps_shown, here=here, label=first.label, top=top, width=width, gone=asked.gone)
-    message = " ".join(_answer(side, len(sides) > 1) for side in sides)
-    message += f" The label is <b>{escape(first.label)}</b>." if len(sides) > 1 else ""
+    message = " ".join(_answer(side, two) for side in sides)
+    message += f" The label is <b>{escape(first.label)}</b>." if two else ""
     if asked.gone:
-        message += (
-            f"<br>With <b>{_without(asked.gone)}</b>. No recording is like this: what a network does with it is no "
-        )
-        message += f"evidence of how it hears. {' '.join(_moved(side, len(sides) > 1) for side in sides)}"
-    return Shown(message, _to_save(networks.study, asked, seen, top), _details(networks, run, **more))
+        message += f"<br>With <b>{_without(asked.gone)}</b>. No recording is like this: what a network does with it is "
+        message += f"no evidence of how it hears. {' '.join(_moved(side, two) for side in sides)}"
+    here, drawn = (
+        (classes.index(first.label), classes.index(first.predicted)),
+        [_map(asked, *s, top, width) for s in seen],
+    )
+    more = dict(sides=sides, maps=drawn, here=here, label=first.label, top=top, width=width, gone=asked.gone)
+    details = _details(networks, (asked.variants[0], asked.fold, asked.seed), **more)
+    return Shown(message, _to_save(networks.study, asked, seen, top), details)
 
 
 def _answer(side: Side, named: bool) -> str:
@@ -119,7 +118,9 @@ def _block(variant: Variant, block: str) -> str:
 def _map(asked: Asked, variant: Variant, seen: Explanation, gone: Sequence[Stretch], top: float, width: int) -> dict:
     """Title, words and picture of a map, or of all maps, as the page shows them."""
     block = _block(variant, asked.block)
-    title = variants_named(variant.name) + (", after" if gone else ", before" if asked.gone else "")
+    title = variants_named(variant.name) + (
+        ", after" if gone else ", before" if asked.gone and len(asked.variants) == 1 else ""
+    )
     if asked.head == ALL:
         return dict(title=title, what=HEAD_NAMES[ALL], src=maps.glance(seen, top, width))
     what = f"{block_name(block)}, {HEAD_NAMES[asked.head]}"
