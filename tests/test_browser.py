@@ -20,6 +20,7 @@ from mmer_core.explain import block_name
 from mmer_core.typeset import variants_named as named
 from mmer_core.variant import CHOICES
 from mmer_core.widgets import attention, comparison, corpus, kit, pickers, results
+from mmer_core.widgets.networks import Asked, Networks
 
 STUDY = """
 corpus = "demo"
@@ -258,9 +259,9 @@ def test_the_attention_panel(opened, study):
         fold, seed = int(boxes["fold"]), int(boxes["seed"])
         row = study.corpus.ids.index(boxes["utterance"].split()[0])
         (block,) = (b for b in variant.blocks if block_name(b) == boxes["block"])
-        head = int(boxes["head"].split()[-1]) - 1 if boxes["head"].startswith("head") else -1
-        one = study.with_variants([variant])
-        return attention.attention_shown(one, variant.name, fold, seed, row, block, head)
+        (head,) = (h for h, name in attention.HEAD_NAMES.items() if name == boxes["head"])
+        asked = Asked((variant,), fold, seed, row, block, head)
+        return attention.attention_shown(Networks(study), asked)
 
     panel.agrees(expected)
     panel.button("cross").click()
@@ -275,6 +276,18 @@ def test_the_attention_panel(opened, study):
     utterances = panel.box.get_by_label("utterance", exact=True).locator("option")
     panel.choose("utterance", utterances.nth(5).inner_text())
     panel.agrees(expected)
+
+    panel.choose("head", "all blocks and heads")
+    panel.agrees(expected)
+    cells = panel.box.locator(".mmer-cells button")  # now the confusion matrix, by the keys
+    number = max(range(cells.count()), key=lambda n: int(cells.nth(n).inner_text()))
+    wanted = int(cells.nth(number).inner_text())
+    cells.nth(number).focus()
+    panel.page.keyboard.press("Enter")
+    panel.box.locator(".mmer-cells button.mmer-here").and_(cells.nth(number)).wait_for()
+    panel.agrees(expected)
+    assert utterances.count() == wanted and "any" not in (panel.state()[1]["class"], panel.state()[1]["named"])
+    assert panel.box.bounding_box()["height"] <= 690
 
 
 def test_the_comparison_panel(opened, study):

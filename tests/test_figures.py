@@ -115,9 +115,10 @@ def every_picture(study) -> dict:
     corpus, results, matrix = study.corpus, study.results(), study.confusion("self_tva")
     c = mc.compare(results, "self_tva", "cross_tva", rope=0.02)
     row = int(corpus.folds[1].test[0])
-    attention = explain(study.model("self_tva", 1, 1), corpus, row, 1).maps["t"]
+    explanation = explain(study.model("self_tva", 1, 1), corpus, row, 1)
     return {
-        "attention_map": (attention, None, "t"),
+        "attention_glance": (explanation, "t"),
+        "attention_map": (explanation.maps["t"], None, "t"),
         "audio_scales": (corpus, 1),
         "calibration": (stats.calibration_table(c, studies=20), "t"),
         "class_differences": (stats.per_class(study.recalls(), c.first, c.second, 0.02), "t", 0.02),

@@ -23,10 +23,10 @@ from matplotlib.text import Text
 
 import mmer_core as mc
 from mmer_core import figures, stats
-from mmer_core.explain import AttentionMap, Axis, block_name
+from mmer_core.explain import AttentionMap, Axis, Explanation, block_name
 from mmer_core.figures import letters
 from mmer_core.figures.parts import COLOURS
-from mmer_core.variant import PAPER_VARIANTS
+from mmer_core.variant import PAPER_VARIANTS, Variant
 
 ODD = [
     "$^{x}_~\\ # & %",
@@ -44,6 +44,7 @@ TITLE = ", ".join([*LONG, "demo corpus (synthetic) of a title that has no end, a
 HOSTILE = {"text.usetex": True, "font.size": 30, "lines.linewidth": 9, "figure.dpi": 33, "savefig.transparent": True}
 HOSTILE |= {"savefig.dpi": 20, "savefig.bbox": "tight", "pdf.fonttype": 3, "svg.fonttype": "path", "svg.hashsalt": None}
 HOSTILE |= {"figure.constrained_layout.use": False, "axes.unicode_minus": False, "font.family": "monospace"}
+BLOCKS = Variant("tva", "both").blocks
 
 
 def scores(variants, folds=3) -> pd.DataFrame:
@@ -108,7 +109,12 @@ def extreme(demo) -> dict:
     simulated = stats.calibration_table(plain, studies=20, correlations=(0, 0.1, 0.2, 0.3))
     pairs = [compared(*pair) for pair in itertools.combinations(list(PAPER_VARIANTS)[:9], 2)]
     audio = [str(n) for n in range(1, 129)]
+    small, large = attention(["we", "are", "glad"]), attention(audio * 4, ODD)
     return {
+        "attention_glance": [
+            (Explanation("id", "sad", "sad", np.ones(1), {"t_a": small}), "t"),
+            (Explanation("id", "sad", "sad", np.ones(1), dict.fromkeys(BLOCKS, large)), TITLE),
+        ],
         "attention_map": [
             (attention(["we", "are", "glad"]), 0, "t"),
             (attention(ODD * 3, audio), None, TITLE),

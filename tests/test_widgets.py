@@ -16,10 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
+from panels import FOLDS, TRAINED, Panel, choices, content, in_colours, make_study, walk
 
 import mmer_core as mc
 from mmer_core import bundle, figures, widgets
@@ -28,36 +26,20 @@ from mmer_core.metrics import METRICS
 from mmer_core.stats import side_by_side
 from mmer_core.typeset import variants_named as named
 from mmer_core.widgets import attention, comparison, corpus, kit, results
+from mmer_core.widgets.networks import Asked, Networks
 
-TRAINED = ["self_t", "self_va", "self_tva", "cross_tva", "uniform_tva"]
-FOLDS = [1, 2, 3]
 NAMES = {"t": "text", "v": "video", "a": "audio"}
 
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory) -> mc.Study:
-    """Five variants with one seed and two epochs on a small demo: all are trained."""
-    folder = tmp_path_factory.mktemp("widgets")
-    corpus = mc.make_demo_corpus(folder / "demo", utterances=140)
-    settings = dict(
-        folds=FOLDS, protocol=mc.Protocol(max_epochs=2, learning_rate=0.005), ledger=folder / "runs", margin=0.02
-    )
-    with ThreadPoolExecutor(1) as here:
-        return mc.Study(corpus, TRAINED, seeds=[1], **settings).run(here, progress=False)
+    return make_study(tmp_path_factory.mktemp("widgets"))
 
 
 @pytest.fixture(autouse=True)
 def forgotten(study):
     """What was chosen last does not carry from test to test."""
     (study.ledger.folder / ".panels.json").unlink(missing_ok=True)
-
-
-def content(fig) -> bytes:
-    """What there is to be drawn: most of the time would go into pixels."""
-    lines = [line.get_xydata().tolist() for line in fig.findobj(Line2D)]
-    fields = fig.findobj(lambda artist: isinstance(artist, ScalarMappable))
-    shown = [(np.asarray(field.get_array()).tolist(), field.get_clim()) for field in fields]
-    return repr((lines, shown, [text.get_text() for text in fig.findobj(Text)])).encode()
 
 
 @pytest.fixture(autouse=True)
@@ -87,68 +69,6 @@ def quick_run(monkeypatch):
 def aside(monkeypatch):
     """Work is done in threads, as it is in a kernel."""
     monkeypatch.setattr(kit, "start", lambda work: threading.Thread(target=work, daemon=True).start())
-
-
-class Panel:
-    """A panel taken apart."""
-
-    def __init__(self, panel: W.Widget):
-        self.panel, self.view, self.parts = panel, panel.view, list(_walk(panel))
-
-    def all(self, kind: type) -> list:
-        return [part for part in self.parts if isinstance(part, kind)]
-
-    def __getitem__(self, name: str):
-        """The control of that name: its own description, or the label before it."""
-        for part in self.parts:
-            if getattr(part, "description", None) == name:
-                return part
-            if isinstance(part, W.HBox) and part.children and getattr(part.children[0], "value", None) == name:
-                return part.children[1]
-        raise KeyError(name)
-
-    @property
-    def page(self) -> BeautifulSoup:
-        return BeautifulSoup(self.view.page.value, "html.parser")
-
-    @property
-    def text(self) -> str:
-        return self.page.get_text()
-
-    @property
-    def message(self) -> str:
-        return self.page.select_one(".mmer-message").get_text()
-
-    def cells(self, heading: str) -> list[list[str]]:
-        """The rows of the table under a heading."""
-        table = next(h for h in self.page.select("h4") if heading in h.get_text()).find_next("table")
-        return [[cell.get_text() for cell in row.select("td")] for row in table.select("tr") if row.select("td")]
-
-    def column(self, number: int) -> list[str]:
-        return [cell.get_text() for cell in self.page.select(f"td.col{number}")]
-
-    def shows(self, *expected) -> bool:
-        """These figures, and no other."""
-        png = [image["src"].partition("base64,")[2] for image in self.page.select("img") if "png" in image["src"]]
-        return [base64.b64decode(picture) for picture in png] == [content(figure) for figure in expected]
-
-    @property
-    def train(self) -> W.Button:
-        return next(b for b in self.all(W.Button) if b.button_style == "primary")
-
-    @property
-    def saves(self) -> list[W.Button]:
-        return [b for b in self.all(W.Button) if b.description.startswith("Save ") and b.layout.display != "none"]
-
-
-def _walk(widget: W.Widget):
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from _walk(child)
-
-
-def choices(dropdown: W.Dropdown) -> list:
-    return [o[1] if isinstance(o, tuple) else o for o in dropdown.options]
 
 
 def until(true, patience=60.0) -> None:
@@ -503,7 +423,7 @@ def test_a_saved_notebook_keeps_picture_table_and_the_small_states(study, monkey
         assert all(words in page.get_text() for words in told), page.get_text()
         assert page.select("img") and all(i["src"].startswith("data:") and i["alt"] for i in page.select("img"))
         assert not re.search("https?://(?!www.w3.org)|<script", still["text/html"])
-        (once,) = [w.value for w in _walk(panel) if isinstance(w, W.HTML) and "display: none" in w.value]
+        (once,) = [w.value for w in walk(panel) if isinstance(w, W.HTML) and "display: none" in w.value]
         assert re.search(r"\.(mmer-still-\w+) {display: none}", once)[1] in page.div["class"]
 
 
@@ -514,7 +434,8 @@ def test_what_is_shown_is_a_function_of_the_state(study):
     assert len(shown.pictures) == 1 and "<td" in shown.details
     variant = study.variants["self_va"]
     assert "Self V+A" in results.results_shown(study, variant, variant, [variant], "accuracy").message
-    assert "The network says" in attention.attention_shown(study, "self_tva", 1, 1, _first(study), "t", -1).message
+    asked = Asked((study.variants["self_tva"],), 1, 1, _first(study), "t", -1)
+    assert "The network says" in attention.attention_shown(Networks(study), asked).message
     assert "140 utterances" in corpus.corpus_shown(study.corpus).message
     with pytest.raises(mc.MmerError):
         comparison.comparison_shown(study, "self_tva", "self_tva", "accuracy")
@@ -531,7 +452,8 @@ def test_attention_panel_offers_finished_runs_only(study):
         panel["fold"].value = fold
         assert choices(panel["utterance"]) == study.corpus.folds[fold].test.tolist()
     panel["preset"].value = "corrected"
-    assert "Self T+V+A (corrected) has not been trained" in panel.message and panel["fold"].disabled and panel.shows()
+    assert "Self T+V+A (corrected) has not been trained" in panel.message and panel["fold"].disabled
+    assert panel.shows() and not panel.maps and panel["delete"].disabled and panel["mute text"].disabled
     assert panel.train.description.startswith("Train Self T+V+A (corrected) (6 of 6 runs missing")
 
 
@@ -548,7 +470,14 @@ def test_attention_maps_are_those_of_the_trained_network(study):
         title += f"{panel['block'].label}, {panel['head'].label}, {corpus.title}"
         assert panel["block"].label == block_name(block)
         top = figures.attention_top(found.maps.values())  # one scale for all blocks and heads of an utterance
-        assert panel.shows(figures.attention_map(found.maps[block], None if head < 0 else head, title, top))
+        one = found.maps[block]
+        weights = len(one.keys.labels) * (one.weights.mean(0) if head < 0 else one.weights[head])
+        ((texts, (pixels,)),) = panel.maps
+        assert (pixels == in_colours(weights, top)).all()
+        assert texts == [*one.queries.labels, *one.keys.labels, f"query: {one.queries.title}", f"key: {one.keys.title}"]
+        (saved,) = panel.view._pictures
+        same = figures.attention_map(one, None if head < 0 else head, title, top)
+        assert content(saved.draw()) == content(same)
 
 
 def test_choices_stay_where_they_can(study):
@@ -566,9 +495,9 @@ def test_lost_weights_are_told(study, tmp_path):
         file.unlink()
     panel = Panel(widgets.attention_panel(mc.Study(study.corpus, TRAINED, [1], FOLDS, study.protocol, copy)))
     panel["text"].value = False
-    assert "weights.safetensors" in panel.text and panel.shows() and not panel.saves
+    assert "weights.safetensors" in panel.text and not panel.maps and not panel.saves
     panel["text"].value = True
-    assert "The network says" in panel.message and not panel.shows() and panel.saves
+    assert "The network says" in panel.message and panel.maps and panel.saves
 
 
 # ------------------------------------------------------------------------------------------------------ comparisons

@@ -6,3 +6,4 @@ from mmer_core.explain.filed import CHECKS, checked
 from mmer_core.explain.rivals import on_inputs, on_keys
 from mmer_core.explain.states import States, states
 from mmer_core.explain.weights import AttentionMap, Axis, Explanation, block_name, explain
+from mmer_core.explain.whatif import Stretch, explain_without, stretches

@@ -6,9 +6,10 @@ as the last line of a cell, `save_figure` writes it. A picture of one axes has a
 figure of yours. Scores are shown in per cent, differences in points.
 """
 
+from mmer_core.figures.attention import attention_glance, attention_map, attention_top
 from mmer_core.figures.corpus import audio_scales, class_sizes, embedding_coverage, fold_sizes, lengths
 from mmer_core.figures.explained import deletion_curves, noise_curves, weights_over_time
 from mmer_core.figures.many import forest_across, pair_matrix
-from mmer_core.figures.results import attention_map, attention_top, confusion, learning_curves, scores
+from mmer_core.figures.results import confusion, learning_curves, scores
 from mmer_core.figures.statistics import calibration, class_differences, confusion_difference, forest, paired, variance
 from mmer_core.figures.style import COLUMN, PAGE, output_folder, save_figure, venue

@@ -22,4 +22,15 @@
     next.focus();
     if (group.matches('.widget-toggle-buttons')) next.click();
   }, true);
+  panel.addEventListener('click', event => {
+    const cell = event.target.closest('[data-choose]');
+    const wanted = cell ? JSON.parse(cell.dataset.choose) : {};
+    panel.querySelectorAll('.widget-dropdown').forEach(box => {
+      const name = box.querySelector('label').textContent, select = box.querySelector('select');
+      if (!(name in wanted)) return;
+      select.selectedIndex = wanted[name];
+      select.dispatchEvent(new Event('change', {bubbles: true}));
+      select.focus();
+    });
+  });
 })(this)
