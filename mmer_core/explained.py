@@ -19,8 +19,8 @@ from mmer_core.explain.weights import block_name
 from mmer_core.study import Study
 from mmer_core.tables import Table
 
-QUICK = ("attended", "words", "blocks")  # of all seeds
-SLOW = ("deletions", "input deletions", "randomised", "reliance")  # of the first seed
+QUICK = ("attended", "words")  # of all seeds
+SLOW = ("blocks", "deletions", "input deletions", "randomised", "reliance")  # of the first seed
 TRUTH = ("truth", "truth, untrained")  # where something was planted
 BLOCK = ["variant", "block"]
 AGREEMENT = 0.5  # with leave-one-out, the least that the rule asks for

@@ -117,7 +117,7 @@ class FusionModel(nn.Module):
                 if lengths is None or name not in lengths:
                     raise MmerError(f"{self.variant.name} masks padding and needs the lengths of {name}")
                 length = lengths[name]
-            x[m], n[m] = self._encode(name, frames, length, seed)
+            x[m], n[m] = self.encode_one(name, frames, length, seed)
         return x, n
 
     def embed(self, stack: Float[Tensor, "*B blocks d"]) -> Float[Tensor, "*B E"]:
@@ -135,8 +135,10 @@ class FusionModel(nn.Module):
         """The attention of a block: "t", or "a_t" (source_target)."""
         return getattr(self, f"mha_{block}")
 
-    def _encode(self, name: str, x: Tensor, length: Tensor | None, seed: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """[B, T, D] -> encoder states [B, T', d], and how many of them are valid (None: all)."""
+    def encode_one(
+        self, name: str, x: Tensor, length: Tensor | None, seed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Frames [B, T, D] of "text", .. -> encoder states [B, T', d], and how many of them are valid (None: all)."""
         if name == "text":
             if seed is not None:
                 x = dropout(x, TEXT_DROPOUT, seed)

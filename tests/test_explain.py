@@ -16,7 +16,7 @@ from torch import nn
 import mmer_core as mc
 from mmer_core import explained
 from mmer_core.explain import across, causal, decision, filed, ranks, rivals, truth, weights
-from mmer_core.explain.reliance import _within_class, reliance
+from mmer_core.explain.reliance import reliance, within_class
 from mmer_core.explain.states import centred, decided, states, with_keys
 from mmer_core.protocol import Protocol
 from mmer_core.training import feed
@@ -337,7 +337,7 @@ def test_reliance_against_brute_force(study):
         said = model(**batch).logits.argmax(1).numpy()
     assert table["audio", "zeros", 0.0] == pytest.approx((said == corpus.label[test]).mean())
     assert len(table.loc["video", "noise"]) == 10 and len(table) == 1 + 3 * (4 + 10)
-    other = _within_class(corpus, test, np.random.default_rng(1))
+    other = within_class(corpus, test, np.random.default_rng(1))
     assert (corpus.label[other] == corpus.label[test]).all() and sorted(other) == sorted(test) and (other != test).any()
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mmer_core.corpus import Corpus
 from mmer_core.explain.ranks import kendall
-from mmer_core.explain.rivals import on_inputs, on_keys
-from mmer_core.explain.states import States, batches, decided, states, with_keys
+from mmer_core.explain.rivals import FEW, on_inputs, on_keys
+from mmer_core.explain.states import States, batches, decided, states, states_of, with_frames, with_keys
 from mmer_core.kernels.machinery import valid_steps
 from mmer_core.metrics import scores
 from mmer_core.model import FusionModel
@@ -177,12 +177,12 @@ def randomised(model: FusionModel, corpus: Corpus, fold: int, seed: int = 0) -> 
         torch.manual_seed(seed)
         fresh = FusionModel(model.variant, model.sizes, dtype=model.classifier.weight.dtype).state_dict()
     now = [(rows, *named(model, corpus, rows, fold)) for rows in batches(model, test)]
-    before = [on_keys(model, found, target) for _, found, target in now]
+    before = [on_keys(model, found, target, oracle=False) for _, found, target in now]
     for drawn, names in layers.items():
         anew = {name: w for name, w in fresh.items() if any(part in name for part in names)}
         changed.load_state_dict(changed.state_dict() | anew)
         for (rows, found, target), old in zip(now, before, strict=True):
-            new = on_keys(changed, named(changed, corpus, rows, fold)[0], target)
+            new = on_keys(changed, named(changed, corpus, rows, fold)[0], target, oracle=False)
             for measure, block in itertools.product(MEASURES, found.weights):
                 tau = kendall(old[measure][block], new[measure][block], found.keys(block))
                 told.add(block, [(f"randomised: {drawn}", measure, np.nan, tau)])
@@ -198,8 +198,9 @@ def input_deletions(model: FusionModel, corpus: Corpus, fold: int, seed: int = 0
     for rows in batches(model, corpus.folds[fold].test):
         batch = feed(model, corpus, rows, fold)
         with torch.no_grad():
-            before = model.eval()(**batch).logits
-        target, measures = before.argmax(1), on_inputs(model, corpus, rows, fold)
+            found = states_of(model.eval(), batch)
+        before, measures = found.logits, on_inputs(model, corpus, rows, fold, steps=FEW)
+        target = before.argmax(1)
         drawn = {name: rng.random(x.shape) for name, x in measures["occlusion"].items()}
         for measure, modalities in (measures | {"random": drawn}).items():
             for name, score in modalities.items():
@@ -209,7 +210,8 @@ def input_deletions(model: FusionModel, corpus: Corpus, fold: int, seed: int = 0
                     gone = top(torch.from_numpy(score), valid, share).to(before.device)[..., None]
                     if before_it is None or not torch.equal(gone, before_it):
                         with torch.no_grad():
-                            after = model(**{**batch, name: batch[name].masked_fill(gone, 0)}).logits
+                            frames = batch[name].masked_fill(gone, 0)
+                            after = with_frames(model, found, name, frames, batch["lengths"][name])
                         lost = _probability(before[:, None], target) - _probability(after[:, None], target)
                     before_it = gone
                     told.add(name, [("frames", measure, share, lost[:, 0])])

@@ -1,6 +1,7 @@
 """Modality reliance: what is lost at test time where one modality is missing, replaced or noisy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmer_core.corpus import MODALITIES, Corpus
+from mmer_core.explain.states import States, states_of, with_frames
 from mmer_core.kernels.machinery import valid_steps
 from mmer_core.metrics import scores
 from mmer_core.model import FusionModel
@@ -16,8 +18,7 @@ from mmer_core.training import feed
 
 NOISE = tuple(round(0.2 * k, 1) for k in range(1, 11))  # SDs of a feature, over the valid frames of the train part
 BATCH = 64
-Rows: TypeAlias = np.ndarray | None  # of other utterances, one for each
-Make: TypeAlias = Callable[[Tensor, Tensor], Tensor] | None  # frames [B, T, D] of these and of what is valid, [B, T, 1]
+Make: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # frames [B, T, D] of frames, and of what is valid, [B, T, 1]
 
 
 @torch.no_grad()
@@ -29,52 +30,52 @@ def reliance(model: FusionModel, corpus: Corpus, fold: int, seed: int = 0) -> pd
     of `level` SDs of each feature.
     """
     rng, test = np.random.default_rng(seed), corpus.folds[fold].test
-    found = [{"modality": "none", "change": "none", "level": 0.0, **_scores(model, corpus, fold, test)}]
+    parts = [(rows, feed(model.eval(), corpus, rows, fold)) for rows in _batches(test)]
+    known = [(rows, batch, states_of(model, batch)) for rows, batch in parts]
+    own = [found.logits for _, _, found in known]
+    table = [{"modality": "none", "change": "none", "level": 0.0, **_scores(corpus, test, own)}]
     for m in model.variant.modalities:
         name = MODALITIES[m]
         mean, sd = _train_moments(model, corpus, fold, name)
-        sources = {"shuffled": rng.permutation(test), "shuffled within class": _within_class(corpus, test, rng)}
-        changes: list[tuple[str, float, Rows, Make]] = [("zeros", 0.0, None, _constant(0 * mean))]
-        changes += [("mean", 0.0, None, _constant(mean)), *((how, 0.0, rows, None) for how, rows in sources.items())]
-        for level in NOISE:
-            random = torch.Generator().manual_seed(int(rng.integers(2**31)))
-            changes.append(("noise", level, None, _noisy(level * sd, random)))
-        for change, level, other, make in changes:
-            got = _scores(model, corpus, fold, test, name, other, make)
-            found.append({"modality": name, "change": change, "level": level, **got})
-    return pd.DataFrame(found)
+        for change, level, make in _changes(mean, sd, rng):
+            logits = [_made(model, found, name, batch, make) for _, batch, found in known]
+            table.append({"modality": name, "change": change, "level": level, **_scores(corpus, test, logits)})
+        for change, other in (
+            ("shuffled", rng.permutation(test)),
+            ("shuffled within class", within_class(corpus, test, rng)),
+        ):
+            theirs = (feed(model, corpus, rows, fold) for rows in _batches(other))
+            pairs = zip(known, theirs, strict=True)
+            logits = [with_frames(model, found, name, t[name], t["lengths"][name]) for (_, _, found), t in pairs]
+            table.append({"modality": name, "change": change, "level": 0.0, **_scores(corpus, test, logits)})
+    return pd.DataFrame(table)
 
 
-def _constant(value: Tensor) -> Make:
-    return lambda x, valid: value * valid
+def _batches(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
 
-def _noisy(sd: Tensor, random: torch.Generator) -> Make:
-    return lambda x, valid: x + sd * valid * torch.randn(x.shape, generator=random).to(x)
+def _changes(mean: Tensor, sd: Tensor, rng: np.random.Generator) -> Iterator[tuple[str, float, Make]]:
+    """Changes of frames: their names, levels, and what makes them."""
+    yield "zeros", 0.0, lambda x, valid: 0 * x
+    yield "mean", 0.0, lambda x, valid: mean * valid
+    for level in NOISE:
+        random = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        yield "noise", level, partial(_noisy, level * sd, random)
 
 
-def _scores(
-    model: FusionModel,
-    corpus: Corpus,
-    fold: int,
-    test: np.ndarray,
-    name: str = "",
-    other: Rows = None,
-    make: Make = None,
-) -> dict:
-    """Scores with the modality `name` of other utterances, or made of its own by `make(x, valid)`."""
-    logits = []
-    for start in range(0, len(test), BATCH):
-        rows = test[start : start + BATCH]
-        batch = feed(model.eval(), corpus, rows, fold)
-        if other is not None:
-            theirs = feed(model, corpus, other[start : start + BATCH], fold)
-            batch[name], batch["lengths"][name] = theirs[name], theirs["lengths"][name]
-        if make is not None:
-            valid = valid_steps(batch["lengths"][name], batch[name].shape[1])[..., None]
-            batch[name] = make(batch[name], valid)
-        logits.append(model(**batch).logits.cpu())
-    return scores(corpus.label[test], torch.cat(logits).argmax(1).numpy(), len(corpus.classes))
+def _noisy(sd: Tensor, random: torch.Generator, x: Tensor, valid: Tensor) -> Tensor:
+    return x + sd * valid * torch.randn(x.shape, generator=random).to(x)
+
+
+def _made(model: FusionModel, found: States, name: str, batch: dict, make: Make) -> Tensor:
+    """Logits with frames made of an utterance's own."""
+    x, length = batch[name], batch["lengths"][name]
+    return with_frames(model, found, name, make(x, valid_steps(length, x.shape[1])[..., None]), length)
+
+
+def _scores(corpus: Corpus, test: np.ndarray, logits: list[Tensor]) -> dict:
+    return scores(corpus.label[test], torch.cat(logits).argmax(1).cpu().numpy(), len(corpus.classes))
 
 
 def _train_moments(model: FusionModel, corpus: Corpus, fold: int, name: str) -> tuple[Tensor, Tensor]:
@@ -89,7 +90,7 @@ def _train_moments(model: FusionModel, corpus: Corpus, fold: int, name: str) -> 
     return mean.to(batch[name].dtype), (squares / n - mean.square()).clamp_min(0).sqrt().to(batch[name].dtype)
 
 
-def _within_class(corpus: Corpus, test: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def within_class(corpus: Corpus, test: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The rows of a test part, those of each class among themselves in another order."""
     other = test.copy()
     for label in np.unique(corpus.label[test]):

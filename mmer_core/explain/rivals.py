@@ -4,26 +4,28 @@ Each is about the logit of a class minus the mean over classes (`states.centred`
 over its features. Of keys: [B, K] a block.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from captum.attr import InputXGradient, IntegratedGradients
 from torch import Tensor
 
 from mmer_core.corpus import MODALITIES, Corpus
-from mmer_core.explain.states import States, centred, decided, vector, with_keys
+from mmer_core.explain.states import States, centred, decided, states_of, vector, with_frames, with_keys
 from mmer_core.model import FusionModel
 from mmer_core.training import feed
 
-STEPS = dict(n_steps=20, method="gausslegendre")  # of the path of integrated gradients; that of keys is smoother
-KEY_STEPS = STEPS | dict(n_steps=8)
+STEPS, FEW = 32, 8  # of the path of integrated gradients (Gauss-Legendre); few are enough for ranks, and for keys
 WINDOWS = 50  # as many places of a modality are occluded at most; each is one frame wide where there are fewer frames
 Scores = dict[str, np.ndarray]
 
 
 def on_inputs(
-    model: FusionModel, corpus: Corpus, rows: np.ndarray, fold: int, target: np.ndarray | None = None
+    model: FusionModel,
+    corpus: Corpus,
+    rows: np.ndarray,
+    fold: int,
+    target: np.ndarray | None = None,
+    steps: int = STEPS,
 ) -> dict[str, Scores]:
     """Three measures on the frames and words of utterances [B]: {measure: {"text": [B, T], ..}}.
 
@@ -32,6 +34,7 @@ def on_inputs(
 
     Args:
         target: classes [B]; by default those that the network names.
+        steps: of the path of integrated gradients.
     """
     batch = feed(model.eval(), corpus, np.asarray(rows), fold)
     with torch.no_grad():
@@ -50,48 +53,53 @@ def on_inputs(
 
     found = {
         "gradient x input": InputXGradient(value).attribute(inputs, additional_forward_args=more),
-        "integrated gradients": IntegratedGradients(value).attribute(inputs, additional_forward_args=more, **STEPS),
+        "integrated gradients": IntegratedGradients(value).attribute(
+            inputs, additional_forward_args=more, **_path(steps)
+        ),
     }
     scores = {measure: _by_name(names, [x.sum(-1) for x in parts]) for measure, parts in found.items()}
-    return scores | {"occlusion": _by_name(names, _occluded(value, inputs, more))}
+    return scores | {"occlusion": _by_name(names, _occluded(model, batch, names, chosen))}
+
+
+def _path(steps: int) -> dict:
+    return dict(n_steps=steps, method="gausslegendre")
 
 
 @torch.no_grad()
-def _occluded(value: Callable[..., Tensor], inputs: tuple[Tensor, ...], more: tuple[Tensor, ...]) -> list[Tensor]:
+def _occluded(model: FusionModel, batch: dict, names: list[str], target: Tensor) -> list[Tensor]:
     """What the value loses where frames are zero: [B, T] a modality."""
-    whole, found = value(*inputs, *more), []
-    for i, x in enumerate(inputs):
-        width, lost = -(-x.shape[1] // WINDOWS), torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
+    found, lost = states_of(model, batch), []
+    whole = centred(found.logits, target)
+    for name in names:
+        x, length = batch[name], batch["lengths"][name]
+        width, mine = -(-x.shape[1] // WINDOWS), torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
         for start in range(0, x.shape[1], width):
             without = x.clone()
             without[:, start : start + width] = 0
-            lost[:, start : start + width] = (whole - value(*inputs[:i], without, *inputs[i + 1 :], *more))[:, None]
-        found.append(lost / width)
-    return found
+            left = centred(with_frames(model, found, name, without, length), target)
+            mine[:, start : start + width] = (whole - left)[:, None]
+        lost.append(mine / width)
+    return lost
 
 
 def _by_name(names: list[str], parts: list[Tensor]) -> Scores:
     return {name: x.detach().cpu().numpy() for name, x in zip(names, parts, strict=True)}
 
 
-def on_keys(model: FusionModel, found: States, target: Tensor) -> dict[str, dict[str, Tensor]]:
-    """Four measures on the keys of every block: {measure: {block: [B, K]}}; keys that take no part have 0.
+def on_keys(model: FusionModel, found: States, target: Tensor, oracle: bool = True) -> dict[str, dict[str, Tensor]]:
+    """Measures on the keys of every block: {measure: {block: [B, K]}}; keys that take no part have 0.
 
     weights: the column mean, averaged over heads. contributions: the norm of what a state adds to the block's vector.
     integrated gradients: along the path of the block's keys from zeros to their states, all else as it is.
-    leave-one-out: what the class loses where a key is masked, the oracle of single keys.
+    leave-one-out, unless without `oracle`: what the class loses where a key is masked.
     """
     with torch.no_grad():
         weights = {block: mean.mean(1) for block, mean in found.column_mean.items()}
         added = {block: _contributions(model, found, block).sum(1).norm(dim=-1) for block in weights}
-        alone = {block: leave_one_out(model, found, block, target) for block in weights}
     gradients = {block: _key_gradients(model, found, block, target) for block in weights}
-    return {
-        "weights": weights,
-        "contributions": added,
-        "integrated gradients": gradients,
-        "leave-one-out": alone,
-    }
+    measures = {"weights": weights, "contributions": added, "integrated gradients": gradients}
+    alone = {block: leave_one_out(model, found, block, target) for block in weights} if oracle else {}
+    return measures | ({"leave-one-out": alone} if oracle else {})
 
 
 def _contributions(model: FusionModel, found: States, block: str) -> Tensor:
@@ -120,5 +128,5 @@ def _key_gradients(model: FusionModel, found: States, block: str, target: Tensor
         return centred(model.classifier(model.embed(stack)), target)
 
     source, more = found.encoded[block[0]].detach(), (query, found.vectors.detach(), n_query, n_key, target)
-    found_here = IntegratedGradients(value).attribute(source, additional_forward_args=more, **KEY_STEPS)
+    found_here = IntegratedGradients(value).attribute(source, additional_forward_args=more, **_path(FEW))
     return found_here.sum(-1) * found.keys(block)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmer_core.corpus import Corpus
+from mmer_core.corpus import MODALITIES, Corpus
 from mmer_core.kernels.machinery import valid_steps
 from mmer_core.layers import all_steps
 from mmer_core.model import HEADS, FusionModel
@@ -61,6 +61,19 @@ def states_of(model: FusionModel, batch: dict) -> States:
         vectors.append(vector(model, block, means[block], x[block[0]]))
     stack = torch.stack(vectors, 1)
     return States(x, steps, weights, means, stack, model.classifier(model.embed(stack)))
+
+
+def with_frames(model: FusionModel, found: States, name: str, frames: Tensor, length: Tensor) -> Tensor:
+    """Logits [B, C], had one modality ("audio") these frames [B, T, D] of such lengths; only what they reach is new."""
+    m = next(m for m, full in MODALITIES.items() if full == name)
+    encoded, n = model.encode_one(name, frames, length if model.variant.mask_padding else None)
+    x, steps = {**found.encoded, m: encoded}, {**found.steps, m: all_steps(encoded) if n is None else n}
+    stack = found.vectors.clone()
+    for i, block in enumerate(model.variant.blocks):
+        if m in block:
+            source, target = block[0], block[-1]
+            stack[:, i] = model.attention(block)(x[target], x[source], steps[target], steps[source]).vector
+    return model.classifier(model.embed(stack))
 
 
 def vector(model: FusionModel, block: str, column_mean: Tensor, source: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from mmer_core.demo import CUE, DECOY
 from mmer_core.errors import MmerError
 from mmer_core.explain.causal import Told
 from mmer_core.explain.ranks import auc, auprc
-from mmer_core.explain.rivals import on_inputs, on_keys
-from mmer_core.explain.states import batches, centred, states
+from mmer_core.explain.rivals import FEW, on_inputs, on_keys
+from mmer_core.explain.states import batches, centred, states, states_of, with_frames
 from mmer_core.explain.weights import receptive_field
 from mmer_core.kernels.machinery import valid_steps
 from mmer_core.model import FusionModel
@@ -47,7 +47,7 @@ def truth(model: FusionModel, corpus: Corpus, fold: int) -> pd.DataFrame:
                     cue, decoy = (_meets(field, corpus, block[0], rows, kind, score.shape[1]) for kind in (CUE, DECOY))
                     valid = found.keys(block).cpu() & _own(corpus, block[0], rows, score.shape[1])
                     told.add(block, _rated(measure, score.detach().cpu(), cue, decoy, valid))
-        for measure, modalities in on_inputs(model, corpus, rows, fold, corpus.label[rows]).items():
+        for measure, modalities in on_inputs(model, corpus, rows, fold, corpus.label[rows], FEW).items():
             for name, frames in modalities.items():
                 cue, decoy = (_planted(corpus, name, rows, kind)[:, : frames.shape[1]] for kind in (CUE, DECOY))
                 valid = valid_steps(torch.from_numpy(corpus.lengths[name][rows]), frames.shape[1])
@@ -98,10 +98,12 @@ def _effects(
 ) -> Iterator[tuple]:
     """What zeros in the place of the cue, and of as many frames of a decoy, cost the label."""
     batch = feed(model.eval(), corpus, rows, fold)
-    steps, whole = batch[name].shape[1], centred(model(**batch).logits, target)
+    steps, found = batch[name].shape[1], states_of(model, batch)
+    whole = centred(found.logits, target)
     cue, decoy = (_planted(corpus, name, rows, kind)[:, :steps] for kind in (CUE, DECOY))
     both = torch.minimum(cue.sum(1), decoy.sum(1))[:, None]
     for what, place in (("effect of the cue", cue), ("effect of a decoy", decoy)):
         gone = (place & (place.cumsum(1) <= both)).to(batch[name].device)[..., None]
-        lost = whole - centred(model(**{**batch, name: batch[name].masked_fill(gone, 0)}).logits, target)
+        frames = batch[name].masked_fill(gone, 0)
+        lost = whole - centred(with_frames(model, found, name, frames, batch["lengths"][name]), target)
         yield what, "zeros", np.nan, lost.cpu()[both[:, 0] > 0]
