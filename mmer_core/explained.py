@@ -111,9 +111,10 @@ def heads_and_seeds(study: Study) -> Table:
     return _table(study, wide, "Column means: entropy, and Kendall's tau between heads, seeds and utterances (95%)")
 
 
-def _spread(frame: pd.DataFrame, rows: list[str], column: str) -> pd.DataFrame:
+def _spread(frame: pd.DataFrame, rows: list[str], column: str, digits: int = 2) -> pd.DataFrame:
     """A row for each of `rows`, and "mean (low to high)" for each value of a column."""
-    told = [f"{m:.2f} ({a:.2f} to {b:.2f})" for m, a, b in frame[["mean", "low", "high"]].to_numpy()]
+    cells = frame[["mean", "low", "high"]].round(digits).to_numpy() + 0.0  # no minus before a zero
+    told = [f"{m:.{digits}f} ({a:.{digits}f} to {b:.{digits}f})" for m, a, b in cells]
     wide = frame.assign(told=[text.replace(" (nan to nan)", "").replace("nan", "–") for text in told])
     order = list(dict.fromkeys(wide[column]))
     return wide.pivot_table("told", rows, column, "first", sort=False)[order].reset_index().rename_axis(columns=None)
@@ -198,7 +199,7 @@ def replaced_attention(study: Study) -> Table:
     own = frame[frame["measure"] == "none"].set_index(["variant", "fold"])["value"]
     change = frame.set_index(["variant", "fold"])["value"] - own
     frame = frame.assign(value=100 * change.to_numpy()).query("measure != 'none'")
-    wide = _spread(_named(_by_folds(study, frame, [*BLOCK, "measure"])), BLOCK, "measure")
+    wide = _spread(_named(_by_folds(study, frame, [*BLOCK, "measure"])), BLOCK, "measure", 1)
     return _table(study, wide, "Change of balanced accuracy (points) with other attention at test time (95%)")
 
 
@@ -217,7 +218,7 @@ def _changes(study: Study) -> pd.DataFrame:
 def modality_reliance(study: Study) -> Table:
     """What a missing or replaced modality costs, the variants side by side, and the verdict on their difference."""
     frame, names = _changes(study).query("change != 'noise'"), two(study)
-    wide = _spread(_by_folds(study, frame, ["modality", "change", "variant"]), ["modality", "change"], "variant")
+    wide = _spread(_by_folds(study, frame, ["modality", "change", "variant"]), ["modality", "change"], "variant", 1)
     if study.margin is not None and len(names) == 2 and len(study.folds) > 2:
         places = wide[["modality", "change"]].to_numpy().tolist()
         wide["verdict"] = [_verdict(study, frame, names, *place) for place in places]
@@ -254,9 +255,11 @@ def planted_cues(study: Study) -> Table:
     ]
     frame = pd.concat(parts).query("check == 'auc'").assign(value=lambda x: 100 * x["value"])
     rows = [*BLOCK, "measure"]
-    wide = _spread(_named(_by_folds(study, frame, [*rows, "network"])), rows, "network")
+    wide = _spread(_named(_by_folds(study, frame, [*rows, "network"])), rows, "network", 1)
     what = "Area under the curve (%, 50: chance) of measures for the planted cues, with 95% intervals over folds"
-    return _table(study, wide.sort_values("variant", kind="stable"), what)
+    return _table(
+        study, wide.sort_values("variant", key=lambda names: names.map(two(study).index), kind="stable"), what
+    )
 
 
 def planted_ratings(study: Study) -> Table:

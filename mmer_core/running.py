@@ -51,7 +51,8 @@ def in_processes(
     own = executor is None
     if own:  # not loky's shared ones: to stop this training must not end another one
         workers = min(cpu_count(), len(runs))
-        executor = ProcessPoolExecutor(workers, initializer=_start_worker, env=KEEP_MEMORY)
+        kept = KEEP_MEMORY if work is train_and_file else {}  # other work has large arrays now and then
+        executor = ProcessPoolExecutor(workers, initializer=_start_worker, env=kept)
     futures = {executor.submit(work, str(corpus.path), ledger.folder, run): run for run in longest_first}
     try:
         while futures and not stop.is_set():

@@ -454,7 +454,7 @@ def test_nonsense_is_refused_before_work(study):
 
 
 def test_all_that_is_shown_says_first_that_it_is_not_computed_and_then_what_was_found(study):
-    for name in ("explanation_rule", "deletion_curves", "modality_reliance", "planted_cues"):
+    for name in ("explanation_rule", "deletion_curves", "measures_checked", "planted_cues"):
         with pytest.raises(mc.MmerError, match=r"is not computed yet: notebook 04 does it"):
             explained.EXPLAINED[name](
                 mc.Study(study.corpus, ["self_tva"], [2], FOLDS, study.protocol, study.ledger.folder)
@@ -481,7 +481,7 @@ def test_all_that_is_shown_says_first_that_it_is_not_computed_and_then_what_was_
     change = (zeros - own).rename("accuracy").reset_index().assign(n_train=60, n_test=20)
     cell = made["modality_reliance"].frame.query("modality == 'audio' and change == 'zeros'").iloc[0]
     mean = 100 * change.query("variant == 'self_tva'")["accuracy"].mean()
-    assert cell["self_tva"].startswith(f"{mean:.2f} (")
+    assert cell["self_tva"].startswith(f"{mean:.1f} (")
     shifted = change.assign(accuracy=0.75 + change["accuracy"])
     assert cell["verdict"] == mc.compare(shifted, "self_tva", "cross_tva_corrected", rope=0.02).verdict
 
