@@ -249,7 +249,7 @@ def noise_curves(study: Study) -> Figure:
 def planted_cues(study: Study) -> Table:
     """How well measures find the planted cues: trained networks beside untrained ones."""
     if not _planted(study):
-        raise MmerError(f"{study.corpus!r}: only the demo corpus knows where its cues are")
+        raise MmerError(f"{study.corpus.title}: only the demo corpus knows where its cues are")
     parts = [
         _read(study, what).assign(network=name) for what, name in zip(TRUTH, ("trained", "untrained"), strict=True)
     ]
@@ -265,7 +265,7 @@ def planted_cues(study: Study) -> Table:
 def planted_ratings(study: Study) -> Table:
     """All ratings of trained networks: mean over blocks, or over modalities."""
     if not _planted(study):
-        raise MmerError(f"{study.corpus!r}: only the demo corpus knows where its cues are")
+        raise MmerError(f"{study.corpus.title}: only the demo corpus knows where its cues are")
     frame = _read(study, "truth").query("check in @RATED")
     table = _by_folds(study, frame, ["variant", "measure", "check"])
     wide = table.assign(mean=100 * table["mean"]).pivot_table("mean", ["variant", "measure"], "check", sort=False)

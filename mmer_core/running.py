@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,8 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": s
 Finished = Generator[tuple[Any, dict[str, float]], None, None]  # a run and its scores
 Work = Callable[[str, Path, Any], dict[str, float]]  # with store, ledger and run, it files what it makes of that
 NEVER = Event()  # nobody sets it
+# What loky takes for a leak: checks of long utterances hold large arrays for a while. To restart a worker costs nothing.
+warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 

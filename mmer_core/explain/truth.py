@@ -35,7 +35,7 @@ def truth(model: FusionModel, corpus: Corpus, fold: int) -> pd.DataFrame:
     classes, loses where they are set to zero. MmerError for a corpus in which nothing was planted.
     """
     if not any(f"planted_{name}" in corpus.arrays for name in MODALITIES.values()):
-        raise MmerError(f"{corpus!r}: only the demo corpus knows where its cues are")
+        raise MmerError(f"{corpus.title}: only the demo corpus knows where its cues are")
     told = Told()
     for rows in batches(model, corpus.folds[fold].test):
         target = torch.from_numpy(corpus.label[rows]).to(model.classifier.weight.device)
