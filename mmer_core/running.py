@@ -26,7 +26,7 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": s
 Finished = Generator[tuple[Any, dict[str, float]], None, None]  # a run and its scores
 Work = Callable[[str, Path, Any], dict[str, float]]  # with store, ledger and run, it files what it makes of that
 NEVER = Event()  # nobody sets it
-# What loky takes for a leak: checks of long utterances hold large arrays for a while. To restart a worker costs nothing.
+# What loky takes for a leak: checks of long utterances hold large arrays for a while. A restart costs nothing.
 warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
