@@ -33,6 +33,7 @@ def attention(shown: AttentionMap, head: int, top: float, width: int) -> str:
         queries=_ticks(shown.queries, high),
         keys=_ticks(shown.keys, wide),
         titles=(f"query: {shown.queries.title}", f"key: {shown.keys.title}"),
+        middle=max(high / 2, 3.1 * (7 + len(shown.queries.title))),  # a long title begins at the top
     )
 
 
