@@ -170,18 +170,22 @@ def _learned(study: Study, name: str) -> tuple[str, str]:
 
 
 def deletion_curves(study: Study) -> Figure:
-    """What the named class loses without the keys that a measure ranks high, and without random ones."""
-    frame = _read(study, "deletions").query("check in ('top', 'random', 'matched')")
-    frame = frame.assign(measure=frame["measure"].where(frame["check"] == "top", frame["check"] + " keys"))
-    means = _by_folds(study, frame, ["variant", "measure", "share"])
-    return figures.deletion_curves(means, "keys masked, mean over blocks", study.corpus.title)
+    """What the named class loses without the keys that a measure ranks high, and with nothing but them."""
+    frame = _read(study, "deletions").query("check in ('top', 'keep', 'random', 'matched')")
+    random = frame["check"].isin(["random", "matched"])
+    frame = frame.assign(
+        measure=frame["measure"].mask(random, frame["check"] + " keys"),
+        what=frame["check"].map({"keep": "with nothing but these keys"}).fillna("without these keys"),
+    )
+    means = _by_folds(study, frame, ["what", "variant", "measure", "share"])
+    return figures.deletion_curves(means, f"mean over blocks, {study.corpus.title}")
 
 
 def input_curves(study: Study) -> Figure:
     """The same where frames and words are set to zero."""
-    frame = _read(study, "input deletions")
-    means = _by_folds(study, frame, ["variant", "measure", "share"])
-    return figures.deletion_curves(means, "frames set to zero, mean over modalities", study.corpus.title)
+    frame = _read(study, "input deletions").assign(what="frames set to zero")
+    means = _by_folds(study, frame, ["what", "variant", "measure", "share"])
+    return figures.deletion_curves(means, f"mean over modalities, {study.corpus.title}")
 
 
 def measures_checked(study: Study) -> Table:
@@ -264,12 +268,24 @@ def planted_cues(study: Study) -> Table:
 
 def planted_ratings(study: Study) -> Table:
     """All ratings of trained networks: mean over blocks, or over modalities."""
-    if not _planted(study):
-        raise MmerError(f"{study.corpus.title}: only the demo corpus knows where its cues are")
-    frame = _read(study, "truth").query("check in @RATED")
+    frame = _truth(study).query("check in @RATED")
     table = _by_folds(study, frame, ["variant", "measure", "check"])
     wide = table.assign(mean=100 * table["mean"]).pivot_table("mean", ["variant", "measure"], "check", sort=False)
     return _table(study, wide[list(RATED)].reset_index().rename_axis(columns=None), "Ratings of measures (%)")
+
+
+def planted_effects(study: Study) -> Table:
+    """What zeros in the place of a cue cost the label, beside zeros in the place of a decoy as long."""
+    frame = _truth(study).query("check.str.startswith('effect')", engine="python")
+    wide = _spread(_by_folds(study, frame, ["variant", "block", "check"]), BLOCK, "check")
+    wide = wide.rename(columns={"block": "modality"})
+    return _table(study, wide, "What the label loses, in logits, where a cue or a decoy is set to zero (95%)")
+
+
+def _truth(study: Study) -> pd.DataFrame:
+    if not _planted(study):
+        raise MmerError(f"{study.corpus.title}: only the demo corpus knows where its cues are")
+    return _read(study, "truth")
 
 
 EXPLAINED: dict[str, Callable[[Study], Table | Figure]] = {
@@ -277,6 +293,6 @@ EXPLAINED: dict[str, Callable[[Study], Table | Figure]] = {
     for made in (
         *(block_values, weights_over_time, attended_words, heads_and_seeds, explanation_rule, deletion_curves),
         *(input_curves, measures_checked, replaced_attention, modality_reliance, noise_curves, planted_cues),
-        planted_ratings,
+        *(planted_ratings, planted_effects),
     )
 }

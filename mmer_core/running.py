@@ -38,12 +38,7 @@ def train_and_file(store: str, ledger: Path, run: Run) -> dict[str, float]:
 
 
 def in_processes(
-    corpus: Corpus,
-    ledger: Ledger,
-    runs: Sequence[Any],
-    executor=None,
-    stop: Event = NEVER,
-    work: Work = train_and_file,
+    corpus: Corpus, ledger: Ledger, runs: Sequence[Any], executor=None, stop: Event = NEVER, work: Work = train_and_file
 ) -> Finished:
     """Train and file runs with an executor; by default in processes of our own, one per core with one thread each.
 

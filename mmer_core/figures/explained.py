@@ -1,5 +1,7 @@
 """Pictures of what notebook 04 says of all test utterances: weights over time, deletion curves, noise."""
 
+import itertools
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -41,25 +43,30 @@ def weights_over_time(means: pd.DataFrame, title: str) -> Figure:
 
 
 @styled
-def deletion_curves(means: pd.DataFrame, what: str, title: str) -> Figure:
-    """Lost probability by the share that is taken away, with 95% intervals; a panel a variant, a line a measure.
+def deletion_curves(means: pd.DataFrame, title: str) -> Figure:
+    """Lost probability by the share that is taken away or kept, with 95% intervals: a line a measure.
 
-    Columns: variant, measure, share, mean, low, high (of probability).
+    A row of panels for each of `what`, a column a variant. Columns: what, variant, measure, share, mean, low, high (of
+    probability).
     """
-    variants, measures = list(dict.fromkeys(means["variant"])), list(dict.fromkeys(means["measure"]))
-    fig, axes = subplots(PAGE, 1.7, 1, len(variants), sharey=True, squeeze=False)
-    for ax, variant in zip(axes[0], variants, strict=True):
+    variants, measures, what = (list(dict.fromkeys(means[c])) for c in ("variant", "measure", "what"))
+    fig, axes = subplots(PAGE, 1.5 * len(what), len(what), len(variants), sharex=True, sharey="row", squeeze=False)
+    for (row, part), (column, variant) in itertools.product(enumerate(what), enumerate(variants)):
+        ax, mine = axes[row, column], means[(means["what"] == part) & (means["variant"] == variant)]
         for n, measure in enumerate(measures):
-            one = means[(means["variant"] == variant) & (means["measure"] == measure)]
+            one = mine[mine["measure"] == measure]
             x, bars = 100 * one["share"] * 1.03 ** (n - len(measures) / 2), 100 * (one["mean"] - one["low"])
             ax.errorbar(x, 100 * one["mean"], bars, label=measure, markersize=3, elinewidth=0.5, **_look(n))
         ax.axhline(0, color="black", linewidth=0.6)
-        ax.set(xscale="log", xticks=(1, 5, 10, 20, 50), xticklabels=(1, 5, 10, 20, 50), xlabel="taken away (%)")
+        ax.set(xscale="log", xticks=(1, 5, 10, 20, 50), xticklabels=(1, 5, 10, 20, 50))
         ax.minorticks_off()
-        ax.set_title(variant)
-    axes[0, 0].set_ylabel("lost probability of\nthe named class (points)")
+        ax.set_title(f"{variant}: {part}")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("lost probability of\nthe named class (points)")
+    for ax in axes[-1]:
+        ax.set_xlabel("share (%)")
     legend_below(axes[0, 0])
-    fig.suptitle(f"{what}, {title}")
+    fig.suptitle(title)
     return fig
 
 
