@@ -28,9 +28,12 @@ MOST_WORDS, OFTEN = 12, 5
 
 
 def compute(study: Study, progress: bool = True) -> str:
-    """Compute all that is shown here and not filed yet; returns what there is, in words."""
-    tasks = [task for what in (*QUICK, *SLOW, *_planted(study)) for task in _tasks(study, what)]
-    filed.compute(study, tasks, progress)
+    """Compute all that is shown here and not filed yet; returns what there is in words, or why it cannot be yet."""
+    try:
+        tasks = [task for what in (*QUICK, *SLOW, *_planted(study)) for task in _tasks(study, what)]
+        filed.compute(study, tasks, progress)
+    except MmerError as error:
+        return f"Not yet: {error}"
     names = " and ".join(two(study))
     return (
         f"{len(tasks)} checks of {names} are filed beside the ledger; those that are slow are of seed {study.seeds[0]}."
@@ -83,7 +86,10 @@ def weights_over_time(study: Study) -> Figure:
 
 def attended_words(study: Study) -> Table:
     """The words that get most weight where text is asked, among those that stand often enough in test parts."""
-    frame = _read(study, "words").assign(total=lambda x: x["n"] * x["weight"])
+    frame = _read(study, "words")
+    if frame.empty:
+        raise MmerError("no block of these variants asks text")
+    frame["total"] = frame["n"] * frame["weight"]
     share = frame.groupby("class")["n"].sum() / frame["n"].sum()
     rows = []
     for (variant, word), mine in frame.groupby(["variant", "word"], sort=False):
@@ -164,7 +170,7 @@ def _learned(study: Study, name: str) -> tuple[str, str]:
     try:
         c = study.comparison(uniform, name)
     except MmerError:
-        return "not trained", "open"
+        return "no verdict", "open"
     low, high = (100 * x for x in c.interval95)
     return f"{100 * c.difference:.2f} ({low:.2f} to {high:.2f})", _answer(low, high, 0.0)
 

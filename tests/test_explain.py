@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -491,3 +492,24 @@ def test_all_that_is_shown_says_first_that_it_is_not_computed_and_then_what_was_
 )
 def test_a_condition_is_met_by_its_whole_interval(low, high, answer):
     assert explained._answer(low, high, 0.5) == answer
+
+
+def test_little_is_enough_for_what_can_be_said(corpus, tmp_path):
+    """One variant without text, one fold, one seed: no interval and no traceback. And before that, nothing at all."""
+    study = mc.Study(corpus, ["self_va"], [1], [2], Protocol(max_epochs=1), ledger=tmp_path / "runs")
+    assert explained.compute(study, progress=False) == "Not yet: nothing has been trained"
+    study.run(progress=False)
+    assert "of self_va are filed" in explained.compute(study, progress=False)
+    for name, make in explained.EXPLAINED.items():
+        try:
+            item = make(study)
+        except mc.MmerError as error:
+            assert name == "attended_words" and "asks text" in str(error)
+        else:
+            assert hasattr(item, "savefig") or (len(item.frame) and "nan" not in str(item)), name
+    rule = explained.explanation_rule(study).frame
+    assert set(rule["explanation"]) == {"open"}
+    for file in (tmp_path / "runs").rglob("weights.safetensors"):
+        file.unlink()
+    shutil.rmtree(tmp_path / "runs" / ".checks")
+    assert "weights.safetensors" in explained.compute(study, progress=False)
