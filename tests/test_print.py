@@ -44,6 +44,7 @@ TITLE = ", ".join([*LONG, "demo corpus (synthetic) of a title that has no end, a
 HOSTILE = {"text.usetex": True, "font.size": 30, "lines.linewidth": 9, "figure.dpi": 33, "savefig.transparent": True}
 HOSTILE |= {"savefig.dpi": 20, "savefig.bbox": "tight", "pdf.fonttype": 3, "svg.fonttype": "path", "svg.hashsalt": None}
 HOSTILE |= {"figure.constrained_layout.use": False, "axes.unicode_minus": False, "font.family": "monospace"}
+TWO, SHARES = ["self_tva", "cross_tva"], [0.01, 0.05, 0.1, 0.2, 0.5]
 BLOCKS = Variant("tva", "both").blocks
 
 
@@ -88,6 +89,14 @@ def recalls(classes) -> pd.DataFrame:
     return pd.DataFrame({"class": classes, "difference": d, "low": d - 0.05, "high": d + 0.05, "p (Holm)": abs(d)})
 
 
+def checks(variants, **columns) -> pd.DataFrame:
+    """Means with intervals, a row for each combination."""
+    rng, keys = np.random.default_rng(6), ["variant", *columns]
+    rows = [dict(zip(keys, place, strict=True)) for place in itertools.product(variants, *columns.values())]
+    means = rng.random(len(rows)) - 0.3
+    return pd.DataFrame(rows).assign(mean=means, low=means - 0.1, high=means + 0.1, weight=1 + means)
+
+
 def table(n) -> np.ndarray:
     return np.random.default_rng(5).integers(0, 30, (n, n))
 
@@ -109,6 +118,7 @@ def extreme(demo) -> dict:
     simulated = stats.calibration_table(plain, studies=20, correlations=(0, 0.1, 0.2, 0.3))
     pairs = [compared(*pair) for pair in itertools.combinations(list(PAPER_VARIANTS)[:9], 2)]
     audio = [str(n) for n in range(1, 129)]
+    names = [block_name(block) for block in Variant("tva", "cross").blocks]
     small, large = attention(["we", "are", "glad"]), attention(audio * 4, ODD)
     return {
         "attention_glance": [
@@ -126,16 +136,31 @@ def extreme(demo) -> dict:
         "class_sizes": [(named(demo, names),) for names in (demo.classes, ODD, TWENTY)],
         "confusion": [(table(len(names)), names, TITLE) for names in (demo.classes, ODD, TWENTY, ["a", "b"])],
         "confusion_difference": [(table(len(n)), table(len(n)).T, n, TITLE) for n in (demo.classes, TWENTY)],
+        "deletion_curves": [
+            (
+                checks(TWO, what=["without these keys", "with nothing but these keys"], measure=ODD[:3], share=SHARES),
+                "t",
+            ),
+            (checks(LONG[:2], what=["frames set to zero"], measure=TWENTY[:7], share=SHARES), TITLE),
+        ],
         "embedding_coverage": [(demo,)],
         "fold_sizes": [(demo,), (folded(demo, 60),)],
         "forest": [([plain, plain], "t"), ([long], TITLE), ([plain] * 40, TITLE), ([], TITLE)],
         "forest_across": [(stats.across(corpora), TITLE)],
         "learning_curves": [(curves(v), v, TITLE) for v in (["cross_tva"], list(PAPER_VARIANTS), LONG)],
         "lengths": [(demo,)],
+        "noise_curves": [
+            (checks(TWO, modality=["text", "video", "audio"], level=SHARES), "t"),
+            (checks(LONG[:2], modality=["text"], level=SHARES), TITLE),
+        ],
         "pair_matrix": [([plain], "t"), (pairs, TITLE), ([long], TITLE)],
         "paired": [(plain, "t"), (long, TITLE), (compared("self_t", "self_v", 100), "t")],
         "scores": [(scores(v), demo) for v in (["cross_tva"], ["self_t", "cross_tv"], list(PAPER_VARIANTS), LONG)],
         "variance": [(stats.difference_components(plain), TITLE)],
+        "weights_over_time": [
+            (checks(TWO, block=names, **{"class": demo.classes}, time=SHARES), "t"),
+            (checks(LONG[:1], block=names[:1], **{"class": TWENTY}, time=SHARES), TITLE),
+        ],
     }
 
 
