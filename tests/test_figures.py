@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import io
+import itertools
 import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -125,17 +126,26 @@ def every_picture(study) -> dict:
         "class_sizes": (corpus,),
         "confusion": (matrix, corpus.classes, "t"),
         "confusion_difference": (matrix, matrix.T, corpus.classes, "t"),
+        "deletion_curves": (means(what=["x", "y"], measure=["m"], share=[0.1, 0.5]), "t"),
         "embedding_coverage": (corpus,),
         "fold_sizes": (corpus,),
         "forest": ([c, c], "t"),
         "forest_across": (stats.across({"one": c, "two": dataclasses.replace(c, difference=c.difference + 0.01)}), "t"),
         "learning_curves": (study.learning_curves(), ["self_tva", "cross_tva"], "t"),
         "lengths": (corpus,),
+        "noise_curves": (means(modality=["text", "audio"], level=[0.2, 0.4]), "t"),
         "pair_matrix": ([c], "t"),
         "paired": (c, "t"),
         "scores": (results, corpus),
         "variance": (stats.difference_components(c), "t"),
+        "weights_over_time": (means(block=["a", "b"], **{"class": ["sad"]}, time=[0.1, 0.9]), "t"),
     }
+
+
+def means(**columns) -> pd.DataFrame:
+    """A row for each combination, of one variant."""
+    rows = [dict(zip(columns, place, strict=True)) for place in itertools.product(*columns.values())]
+    return pd.DataFrame(rows).assign(variant="self_tva", mean=0.2, low=0.1, high=0.3, weight=1.0)
 
 
 def content(ax) -> list:

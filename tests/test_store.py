@@ -127,25 +127,25 @@ def test_a_new_field_of_the_description_is_written_and_read_by_itself(tmp_path, 
 
     @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
     class Newer(reader.Corpus):
-        rates: dict | None = None
+        tempi: dict | None = None
         speakers: list | None = None
 
     monkeypatch.setattr(reader, "Corpus", Newer)
     monkeypatch.setattr(reader, "_NOTED", [*reader._NOTED, *dataclasses.fields(Newer)[-2:]])
     source = Tiny(
-        "audio", rates={"audio": 100}, change=lambda i, u: dataclasses.replace(u, facts={"speakers": f"s{i % 3}"})
+        "audio", tempi={"audio": 100}, change=lambda i, u: dataclasses.replace(u, facts={"speakers": f"s{i % 3}"})
     )
     corpus = write_store(source, tmp_path / "new")
-    assert corpus.rates == {"audio": 100}
+    assert corpus.tempi == {"audio": 100}
     assert corpus.speakers == [f"s{i % 3}" for i in range(N)]
     assert corpus.fingerprint == old.fingerprint
     older = open_store(old.path)
-    assert older.rates is None and older.speakers is None
+    assert older.tempi is None and older.speakers is None
 
 
 def test_a_fact_that_has_no_field_is_not_lost_in_silence(tmp_path):
-    with pytest.raises(TypeError, match="rates"):
-        write_store(Tiny("audio", rates={"audio": 100}), tmp_path / "store")
+    with pytest.raises(TypeError, match="tempi"):
+        write_store(Tiny("audio", tempi={"audio": 100}), tmp_path / "store")
     assert not list(tmp_path.iterdir())
 
 
