@@ -119,11 +119,16 @@ def heads_and_seeds(study: Study) -> Table:
 
 def _spread(frame: pd.DataFrame, rows: list[str], column: str, digits: int = 2) -> pd.DataFrame:
     """A row for each of `rows`, and "mean (low to high)" for each value of a column."""
-    cells = frame[["mean", "low", "high"]].round(digits).to_numpy() + 0.0  # no minus before a zero
-    told = [f"{m:.{digits}f} ({a:.{digits}f} to {b:.{digits}f})" for m, a, b in cells]
-    wide = frame.assign(told=[text.replace(" (nan to nan)", "").replace("nan", "–") for text in told])
+    wide = frame if "told" in frame else _told(frame, digits)
     order = list(dict.fromkeys(wide[column]))
     return wide.pivot_table("told", rows, column, "first", sort=False)[order].reset_index().rename_axis(columns=None)
+
+
+def _told(frame: pd.DataFrame, digits: int) -> pd.DataFrame:
+    """Means with their intervals as text, in the column "told"."""
+    cells = frame[["mean", "low", "high"]].round(digits).to_numpy() + 0.0  # no minus before a zero
+    told = [f"{m:.{digits}f} ({a:.{digits}f} to {b:.{digits}f})" for m, a, b in cells]
+    return frame.assign(told=[text.replace(" (nan to nan)", "").replace("nan", "–") for text in told])
 
 
 # -------------------------------------------------------------------------------------------------------- causal checks
@@ -137,16 +142,16 @@ def explanation_rule(study: Study) -> Table:
     tau = mine[mine["check"] == "tau"].set_index(by)["value"]
     seeds = stability(_read(study, "attended")).set_index(by)
     margins = {
-        "top over matched": (100 * (lost["top"] - lost["matched"]), 0.0),
-        "tau with leave-one-out": (tau, AGREEMENT),
-        "tau of seeds over utterances": (seeds["seeds"] - seeds["utterances"], 0.0),
+        "top over matched": (100 * (lost["top"] - lost["matched"]), 0.0, 1),
+        "tau with leave-one-out": (tau, AGREEMENT, 2),
+        "tau of seeds over utterances": (seeds["seeds"] - seeds["utterances"], 0.0, 2),
     }
     learned = {name: _learned(study, name) for name in dict.fromkeys(mine["variant"])}
     answers: dict[tuple, list[str]] = {}
     parts = []
-    for name, (values, least) in margins.items():
+    for name, (values, least, digits) in margins.items():
         table = _by_folds(study, values.rename("value").reset_index(), BLOCK)
-        parts.append(table.assign(what=name))
+        parts.append(_told(table, digits).assign(what=name))
         for _, row in table.iterrows():
             answers.setdefault((row["variant"], row["block"]), []).append(_answer(row["low"], row["high"], least))
     wide = _spread(pd.concat(parts), BLOCK, "what")
@@ -172,7 +177,9 @@ def _learned(study: Study, name: str) -> tuple[str, str]:
     except MmerError:
         return "no verdict", "open"
     low, high = (100 * x for x in c.interval95)
-    return f"{100 * c.difference:.2f} ({low:.2f} to {high:.2f})", _answer(low, high, 0.0)
+    return "{:.1f} ({:.1f} to {:.1f})".format(*(round(x, 1) + 0.0 for x in (100 * c.difference, low, high))), _answer(
+        low, high, 0.0
+    )
 
 
 def deletion_curves(study: Study) -> Figure:

@@ -471,9 +471,11 @@ def test_all_that_is_shown_says_first_that_it_is_not_computed_and_then_what_was_
     overlap = np.mean([len(f.test) / len(f.train) for f in study.corpus.folds.values()])
     half = student.ppf(0.975, 2) * np.sqrt(d.var(ddof=1) * (1 / 3 + overlap))
     rule = made["explanation_rule"].frame.query("variant == 'self_tva' and block == 'video asks itself'")
-    assert rule["top over matched"].item() == f"{d.mean():.2f} ({d.mean() - half:.2f} to {d.mean() + half:.2f})"
+    assert rule["top over matched"].item() == "{:.1f} ({:.1f} to {:.1f})".format(
+        *(round(x, 1) + 0.0 for x in (d.mean(), d.mean() - half, d.mean() + half))
+    )
     c = mc.compare(study.results(), "uniform_tva", "self_tva", rope=0.02)
-    assert rule["learned over uniform"].item().startswith(f"{100 * c.difference:.2f} (")
+    assert rule["learned over uniform"].item().startswith(f"{round(100 * c.difference, 1) + 0.0:.1f} (")
 
     frame = filed.checked(study, "reliance", seeds=[1], variants=["self_tva", "cross_tva_corrected"], progress=False)
     key = ["variant", "fold", "seed"]
@@ -482,7 +484,7 @@ def test_all_that_is_shown_says_first_that_it_is_not_computed_and_then_what_was_
     change = (zeros - own).rename("accuracy").reset_index().assign(n_train=60, n_test=20)
     cell = made["modality_reliance"].frame.query("modality == 'audio' and change == 'zeros'").iloc[0]
     mean = 100 * change.query("variant == 'self_tva'")["accuracy"].mean()
-    assert cell["self_tva"].startswith(f"{mean:.1f} (")
+    assert cell["self_tva"].startswith(f"{round(mean, 1) + 0.0:.1f} (")
     shifted = change.assign(accuracy=0.75 + change["accuracy"])
     assert cell["verdict"] == mc.compare(shifted, "self_tva", "cross_tva_corrected", rope=0.02).verdict
 
