@@ -176,10 +176,8 @@ def _learned(study: Study, name: str) -> tuple[str, str]:
         c = study.comparison(uniform, name)
     except MmerError:
         return "no verdict", "open"
-    low, high = (100 * x for x in c.interval95)
-    return "{:.1f} ({:.1f} to {:.1f})".format(*(round(x, 1) + 0.0 for x in (100 * c.difference, low, high))), _answer(
-        low, high, 0.0
-    )
+    points = (round(100 * x, 1) + 0.0 for x in (c.difference, *c.interval95))
+    return "{:.1f} ({:.1f} to {:.1f})".format(*points), _answer(*c.interval95, 0.0)
 
 
 def deletion_curves(study: Study) -> Figure:
