@@ -11,6 +11,7 @@ _FACE = {
     "errors": "MmerError CorpusError",
     "corpus": "Corpus",
     "formats": "open_corpus",
+    "folds": "make_folds write_folds read_folds",
     "demo": "make_demo_corpus",
     "variant": "Variant PAPER_VARIANTS",
     "protocol": "Protocol",

@@ -5,6 +5,7 @@ complete or not at all, and is never changed afterwards, so that worker processe
 
     label [N]   length_text, length_video, length_audio [N]   folds.npz   audio_scale.npy [folds, 2, D_audio]
     video [N, T, D]   audio [N, T, D]   tokens [N, T] + embedding [V, D], or text [N, T, D]
+    digest [N, 16]: of valid frames and lengths   moments [N, 2, D_audio]: mean and squared deviations of valid frames
     planted_text, planted_video, planted_audio [N, T]: only the demo corpus (0 nothing, 1 cue, 2 decoy)
 
 A corpus may lack one or two of the modalities; then it has neither their arrays nor their lengths.
@@ -12,9 +13,9 @@ A corpus may lack one or two of the modalities; then it has neither their arrays
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +23,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mmer_core.arrays import check_range, frames_digest, load_array
 from mmer_core.errors import CorpusError, MmerError
+from mmer_core.texts import check_unicode, read_json
 
 FORMAT = 1
 MODALITIES = {"t": "text", "v": "video", "a": "audio"}  # the order of the study
 HOLDS = {"tokens": "text", "text": "text", "video": "video", "audio": "audio"}  # array: the modality that it holds
 PARTS = ("train", "dev", "test")
+PER_ROW = ("ids", "texts", "speakers", "dialogues", "sessions", "starts", "ends", "scores")  # fields with one a row
+CHUNK = 64  # utterances read at a time when a whole corpus is gone through
 
 
 class Size(NamedTuple):
@@ -76,9 +81,19 @@ class Corpus:
     ids: list[str]  # one a row: where the utterance was first seen, such as "fold01/train/12"
     words: list[str] | None  # one a token id
     rates: dict[str, float] | None = None  # frames a second of "video" and "audio", where they are known
+    texts: list[str] | None = None  # what was said; this and what follows one a row, where the source tells it
+    speakers: list[str] | None = None
+    dialogues: list[str] | None = None
+    sessions: list[str] | None = None
+    starts: list[float] | None = None  # seconds
+    ends: list[float] | None = None
+    scores: list[float] | None = None  # that labels are made of, such as sentiment from -3 to 3
+    stamp: dict[str, list] | None = None  # files of the source as they were imported: bytes, and seconds of the change
     path: Path
     label: np.ndarray  # [N] int64
     lengths: dict[str, np.ndarray]  # of those of "text", "video" and "audio" that there are: [N] int64, at least 1
+    view: tuple | None = None  # of a corpus with other folds or classes than its store: see `views`
+    at: np.ndarray | None = None  # [N] rows of the store, where a view leaves some out
 
     def __len__(self) -> int:
         return len(self.label)
@@ -99,6 +114,31 @@ class Corpus:
         name = next(name for name, held in HOLDS.items() if held == modality and name in self.arrays)
         return (name, "embedding") if name == "tokens" else (name,)
 
+    def column(self, name: str, rows: ArrayLike | None = None, steps: int | None = None) -> np.ndarray:
+        """Rows [B] of one of the arrays that have a row an utterance, or all of them: a fresh array."""
+        rows = np.arange(len(self)) if rows is None else np.asarray(rows)
+        return self.arrays[name][rows if self.at is None else self.at[rows], :steps]
+
+    def valid_frames(self) -> Iterator[dict[str, np.ndarray]]:
+        """Of each utterance the valid frames [n, D] of each modality, in its order."""
+        for start in range(0, len(self), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(self)))
+            x = {m: self.features(m, rows) for m in self.lengths}
+            for i, row in enumerate(rows):
+                yield {m: frames[i, : self.lengths[m][row]] for m, frames in x.items()}
+
+    def digests(self) -> np.ndarray:
+        """[N, 16] bytes for each utterance: the same for the same valid frames, whatever format they come from."""
+        if "digest" in self.arrays:
+            return self.column("digest")
+        return np.stack([frames_digest(frames) for frames in self.valid_frames()])  # a store of before
+
+    @property
+    def content(self) -> str:
+        """Hex digits that tell valid frames, lengths and labels from others: not order, padding, names or folds."""
+        rows = np.column_stack([self.digests(), self.label.astype("<i8").view(np.uint8).reshape(-1, 8)])
+        return hashlib.blake2b(np.unique(rows, axis=0).tobytes(), digest_size=8).hexdigest()
+
     def features(self, modality: str, rows: ArrayLike, fold: int | None = None, steps: int | None = None) -> np.ndarray:
         """The "text", "video" or "audio" of some utterances: [B, steps or T, D] float32, a fresh array.
 
@@ -110,7 +150,7 @@ class Corpus:
         """
         rows = np.asarray(rows)
         name, *vectors = self.stored(modality)
-        x = self.arrays[name][rows, :steps]
+        x = self.column(name, rows, steps)
         if vectors:
             return self.arrays[vectors[0]][x]
         if modality == "audio" and fold is not None:
@@ -123,9 +163,10 @@ class Corpus:
     def transcript(self, row: int) -> list[str]:
         """The words on the text axis of one utterance; token numbers where the corpus has no dictionary."""
         n = self.lengths["text"][row] if "text" in self.lengths else 0
-        if "tokens" not in self.arrays:
-            return [f"[{i}]" for i in range(n)]
-        return [(self.words and self.words[i]) or f"#{i}" for i in self.arrays["tokens"][row, :n]]
+        if "tokens" in self.arrays:
+            return [(self.words and self.words[i]) or f"#{i}" for i in self.column("tokens", [row], n)[0]]
+        said = self.texts[row].split() if self.texts else []
+        return said if len(said) == n else [f"[{i}]" for i in range(n)]
 
     def report(self) -> dict[str, pd.DataFrame]:
         """What is in the corpus, as tables: "classes", "folds", "lengths" (time steps) and "text"."""
@@ -160,11 +201,13 @@ class Corpus:
         if "tokens" not in self.arrays:
             raise MmerError(f"{self!r} holds no text as token ids")
         valid = np.arange(self.sizes.text.length) < self.lengths["text"][:, None]
-        counts = np.bincount(np.asarray(self.arrays["tokens"])[valid], minlength=len(self.arrays["embedding"]))
+        counts = np.bincount(self.column("tokens")[valid], minlength=len(self.arrays["embedding"]))
         return counts, np.abs(self.arrays["embedding"]).sum(1) > 0
 
 
-_NOTED = [f for f in fields(Corpus) if f.name not in ("path", "label", "lengths")]  # what corpus.json holds
+_NOTED = [
+    f for f in fields(Corpus) if f.name not in ("path", "label", "lengths", "view", "at")
+]  # what corpus.json holds
 
 
 def open_store(path: str | Path) -> Corpus:
@@ -180,51 +223,59 @@ def open_store(path: str | Path) -> Corpus:
         if [list(array.shape), str(array.dtype)] != [shape, dtype]:
             raise CorpusError(path / f"{name}.npy", f"{dtype} {shape}", f"{array.dtype} {list(array.shape)}")
         arrays[name] = np.asarray(array) if array.ndim == 1 or name == "embedding" else array  # the small ones
-    label, sizes = arrays.pop("label"), sizes_of(arrays)
-    if noted["sizes"] != {m: list(size) for m, size in sizes.items()}:
-        raise CorpusError(path / "corpus.json", f"the sizes of the arrays, {sizes}", f"{noted['sizes']}")
+    sizes = _check_arrays(path, noted, arrays)
+    label = arrays.pop("label")
     noted["sizes"] = Sizes(**{m: sizes.get(m, Size()) for m in MODALITIES.values()}, classes=len(noted["classes"]))
     noted["folds"] = _read_folds(path / "folds.npz", noted["folds"])
-    noted["dropped"] = {int(k): n for k, n in noted["dropped"].items()}
+    check_folds(path / "folds.npz", noted["folds"], len(label))
+    noted["dropped"] = {int(k): count for k, count in noted["dropped"].items()}
     noted["arrays"] = arrays
-    corpus = Corpus(**noted, path=path, label=label, lengths={m: arrays.pop(f"length_{m}") for m in sizes})
+    return Corpus(**noted, path=path, label=label, lengths={m: arrays.pop(f"length_{m}") for m in sizes})
+
+
+def _check_arrays(path: Path, noted: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Size]:
+    """The sizes of the modalities, if all arrays are what they should be and none is missing."""
+    odd = [name for name in arrays if not re.fullmatch("[a-z_]+", name)]
+    flat = {"label"} | {f"length_{HOLDS[name]}" for name in HOLDS if name in arrays}
+    wrong = odd + [name for name in flat if name not in arrays or arrays[name].ndim != 1 or arrays[name].dtype != int]
+    if wrong or len(flat) == 1 or ("tokens" in arrays) > ("embedding" in arrays):
+        raise CorpusError(path / "corpus.json", f"modalities, and whole numbers [N]: {sorted(flat)}", f"{list(arrays)}")
+    sizes = sizes_of(arrays)
+    if noted["sizes"] != {m: list(size) for m, size in sizes.items()}:
+        raise CorpusError(path / "corpus.json", f"the sizes of the arrays, {sizes}", f"{noted['sizes']}")
+    n = len(arrays["label"])
     counts = {name: len(x) for name, x in arrays.items() if name not in ("embedding", "audio_scale")}
-    counts |= {"ids": len(corpus.ids), **{f"length_{m}": len(x) for m, x in corpus.lengths.items()}}
-    if set(counts.values()) != {len(label)}:
-        raise CorpusError(path / "corpus.json", f"{len(label)} utterances, as in label.npy", f"{counts}")
-    check_range(path / "label.npy", "labels", label, 0, len(corpus.classes) - 1)
-    for m, length in corpus.lengths.items():
-        check_range(path / f"length_{m}.npy", "time steps", length, 1, sizes[m].length)
-    for rows in chain(*corpus.folds.values()):
-        check_range(path / "folds.npz", "rows", rows, 0, len(label) - 1)
-    return corpus
+    counts |= {name: len(noted[name]) for name in PER_ROW if noted.get(name) is not None}
+    if set(counts.values()) != {n}:
+        raise CorpusError(path / "corpus.json", f"{n} utterances, as in label.npy", f"{counts}")
+    check_range(path / "label.npy", "labels", arrays["label"], 0, len(noted["classes"]) - 1)
+    for m, size in sizes.items():
+        check_range(path / f"length_{m}.npy", "time steps", arrays[f"length_{m}"], 1, size.length)
+    return sizes
+
+
+def check_folds(where: object, folds: Mapping[int, Fold], n: int, ids: Sequence[str] = ()) -> None:
+    """CorpusError unless every part of every fold holds some of n utterances, and no two parts of one share any."""
+    for k, fold in folds.items():
+        seen = np.zeros(n, np.int8)
+        for number, (part, rows) in enumerate(zip(PARTS, fold, strict=True), 1):
+            if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+                raise CorpusError(
+                    f"{where} fold {k} {part}", "at least one utterance", "none" if not len(rows) else "else"
+                )
+            check_range(where, "rows", rows, 0, n - 1)
+            if len(both := rows[seen[rows] > 0]):
+                found = f"{len(np.unique(both))}, the first one {ids[both[0]] if ids else both[0]}"
+                raise CorpusError(
+                    f"{where} fold {k}", f"no utterance in both {PARTS[seen[both[0]] - 1]} and {part}", found
+                )
+            seen[rows] = number
 
 
 def sizes_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Size]:
     """The size of each modality that there is, as the shapes of the arrays say."""
     vectors = {name: "embedding" if name == "tokens" else name for name in HOLDS if name in arrays}
     return {HOLDS[name]: Size(arrays[name].shape[1], arrays[v].shape[-1]) for name, v in vectors.items()}
-
-
-def load_array(file: Path) -> np.ndarray:
-    """Map one .npy file; CorpusError if it is missing, truncated, or holds Python objects."""
-    if not file.is_file():
-        raise CorpusError(file, "a file", "none")
-    try:
-        return np.lib.format.open_memmap(file, mode="r")  # unlike np.load, never reads a zip or a pickle
-    except Exception as error:  # a broken header may raise anything
-        raise CorpusError(file, "a whole .npy array of numbers", f"{type(error).__name__}: {error}") from None
-
-
-def check_range(file: object, what: str, x: np.ndarray, low: int, high: int, which: str = "") -> None:
-    """CorpusError unless all numbers of an array are in low..high."""
-    if x.size and not low <= x.min() <= x.max() <= high:
-        raise CorpusError(file, f"{what} in {low}..{high}{which}", f"{x.min()}..{x.max()}")
-
-
-def digest(*arrays: np.ndarray) -> bytes:
-    """A fingerprint of some arrays (16 bytes): the same numbers of the same types give the same digest everywhere."""
-    return hashlib.blake2b(b"".join(a.tobytes() for a in arrays), digest_size=16).digest()
 
 
 def write_description(folder: Path, noted: Mapping[str, Any]) -> None:
@@ -239,16 +290,42 @@ def write_description(folder: Path, noted: Mapping[str, Any]) -> None:
 
 
 def _read_description(file: Path) -> dict:
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-        version = description["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CorpusError(file, "the description of a store", f"{type(error).__name__}: {error}") from None
+    description = read_json(file, "the description of a store")
+    version = description.get("format") if isinstance(description, dict) else None
     if version != FORMAT:
         raise CorpusError(file, f"store format {FORMAT}", f"format {version}; import the corpus again")
     if missing := {f.name for f in _NOTED if f.default is MISSING} - description.keys():
         raise CorpusError(file, "the description of a store", f"one without {', '.join(sorted(missing))}")
+    for name, (what, good) in _KINDS.items():
+        if not good(value := description[name]):
+            raise CorpusError(file, f"{name}: {what}", f"{value!r}"[:200])
+    check_unicode(file, *description["classes"])
     return {f.name: description[f.name] for f in _NOTED if f.name in description}
+
+
+def _all(kind: type, values: object) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def file_name(name: object) -> bool:
+    """Whether a name may become a folder's: not one that leads elsewhere."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def _shape_and_type(noted: object) -> bool:
+    return isinstance(noted, list) and len(noted) == 2 and _all(int, noted[0]) and isinstance(noted[1], str)
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # of what corpus.json notes
+    "name": ("a name for folders", file_name),
+    "classes": ("a list of different names", lambda x: _all(str, x) and 0 < len(x) == len(set(x))),
+    "folds": ("a list of different numbers", lambda x: _all(int, x) and len(x) == len(set(x))),
+    "findings": ("a list of sentences", lambda x: _all(str, x)),
+    "ids": ("a list of ids", lambda x: _all(str, x)),
+    "words": ("a list of words, or null", lambda x: x is None or _all(str, x)),
+    "dropped": ("numbers by fold", lambda x: isinstance(x, dict) and all(k.isdigit() and type(x[k]) is int for k in x)),
+    "arrays": ("shape and type by name", lambda x: isinstance(x, dict) and all(map(_shape_and_type, x.values()))),
+}
 
 
 def _read_folds(file: Path, numbers: Sequence[int]) -> dict[int, Fold]:

@@ -23,7 +23,8 @@ import pandas as pd
 from numpy.random import PCG64, Generator
 from scipy.linalg import hadamard
 
-from mmer_core.corpus import MODALITIES, Corpus, Size, digest, open_store
+from mmer_core.arrays import digest
+from mmer_core.corpus import MODALITIES, Corpus, Size, open_store
 from mmer_core.errors import CorpusError, MmerError
 from mmer_core.store import Source, Utterance, write_store
 

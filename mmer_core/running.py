@@ -14,6 +14,7 @@ import torch
 from loky import ProcessPoolExecutor, cpu_count
 from tqdm import tqdm
 
+import mmer_core.views  # noqa: F401  # how a corpus crosses to another process
 from mmer_core.corpus import Corpus, Sizes, open_store
 from mmer_core.ledger import Ledger, Run
 from mmer_core.stack import train_stack
@@ -24,14 +25,14 @@ from mmer_core.variant import Variant
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
 Finished = Generator[tuple[Any, dict[str, float]], None, None]  # a run and its scores
-Work = Callable[[str, Path, Any], dict[str, float]]  # with store, ledger and run, it files what it makes of that
+Work = Callable[[str | Corpus, Path, Any], dict[str, float]]  # with corpus, ledger and run: files what it makes of them
 NEVER = Event()  # nobody sets it
 # What loky takes for a leak: checks of long utterances hold large arrays for a while. A restart costs nothing.
 warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 
-def train_and_file(store: str, ledger: Path, run: Run) -> dict[str, float]:
+def train_and_file(store: str | Corpus, ledger: Path, run: Run) -> dict[str, float]:
     """Train one run; returns its scores."""
     corpus = opened(store, run)
     return Ledger(ledger).write(run, corpus, train(corpus, run.variant, run.fold, run.seed, run.protocol)).scores
@@ -51,7 +52,8 @@ def in_processes(
         workers = min(cpu_count(), len(runs))
         kept = KEEP_MEMORY if work is train_and_file else {}  # other work has large arrays now and then
         executor = ProcessPoolExecutor(workers, initializer=_start_worker, env=kept)
-    futures = {executor.submit(work, str(corpus.path), ledger.folder, run): run for run in longest_first}
+    where = corpus if corpus.view else str(corpus.path)
+    futures = {executor.submit(work, where, ledger.folder, run): run for run in longest_first}
     try:
         while futures and not stop.is_set():
             for future in [f for f in futures if f.done()]:
@@ -102,9 +104,9 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def opened(store: str, run: Run) -> Corpus:
-    """The corpus of a run, kept open in this process."""
-    corpus = _open_once(store)
+def opened(store: str | Corpus, run: Run) -> Corpus:
+    """The corpus of a run, kept open in this process; a view comes as itself."""
+    corpus = _open_once(store) if isinstance(store, str) else store
     if corpus.fingerprint != run.corpus:
         raise RuntimeError(f"{store} has changed since the study was opened")
     return corpus

@@ -39,7 +39,8 @@ class _DeviceBatches(Batches):
     def __init__(self, corpus: Corpus, variant: Variant, dtype: torch.dtype, device: str):
         super().__init__(corpus, variant, dtype, device)
         stored = {array for name in self.names for array in corpus.stored(name)}
-        self.arrays = {array: torch.tensor(corpus.arrays[array], device=device) for array in stored}
+        whole = {x: corpus.arrays[x] if x == "embedding" else corpus.column(x) for x in stored}
+        self.arrays = {array: torch.tensor(x, device=device) for array, x in whole.items()}
 
     def features(self, name: str, rows: np.ndarray, steps: int | None) -> Tensor:
         stored, *vectors = self.corpus.stored(name)

@@ -10,20 +10,23 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from mmer_core.corpus import HOLDS, PARTS, Corpus, check_range, digest, load_array, open_store, write_description
+from mmer_core.arrays import check_range, digest, frame_scale, frames_digest, moments
+from mmer_core.corpus import HOLDS, PARTS, Corpus, Fold, check_folds, open_store, write_description
 from mmer_core.errors import CorpusError
+from mmer_core.texts import check_unicode
 
-CHUNK = 64  # utterances read at a time when a whole corpus is gone through
 DTYPES = {"tokens": np.int32, "text": np.float32, "video": np.float32, "audio": np.float32}  # in a store
 EMPTY = {"text": "text is padding only, taken as one pad token", "audio": "audio length 0, taken as one frame"}
+NO_VIDEO = "dropped, since they have no video"
 BEYOND = {m: f"{m} length beyond the array, cut to it" for m in ("audio", "video", "text")}
+LEFT = {m: f"{m} padded on the left, rolled to the start" for m in ("audio", "video")}
+BEHIND = {m: f"{m} holds numbers behind its stated length; masked variants leave them out" for m in ("audio", "video")}
 Places = Mapping[tuple[int, str], Sequence[int]]  # (fold, part): rows of the corpus
 
 
@@ -47,6 +50,7 @@ class Source:
     facts: Mapping[str, Any]  # what corpus.json notes of the corpus: name, source, synthetic, classes, words
     folds: Sequence[int]
     embedding: np.ndarray | None = None  # [V, D] float32, the vectors of tokens
+    named = False  # whether each utterance has an id of its own, so that two alike are two
 
     def utterances(self) -> Iterator[Utterance]:
         raise NotImplementedError
@@ -65,17 +69,20 @@ def write_store(source: Source, path: str | Path) -> Corpus:
 
     CorpusError if something is at `path` already, or the source is not what it should be. Nothing is left then.
     """
+    check_unicode(source.facts["source"], source.facts["name"], source.facts["source"], *source.facts["classes"])
     with new_store(path) as folder:
         with contextlib.ExitStack() as files:
             intake = _Intake(source, lambda name: files.enter_context(open(folder / f"{name}.npy", "wb")))
             for utterance in source.utterances():
                 intake.take(utterance)
+            if not intake.rows:
+                raise CorpusError(source.facts["source"], "at least one utterance that can be used", "none")
             for name in intake.files:
                 intake.write_head(name, len(intake.rows))
         if source.embedding is not None:
             np.save(folder / "embedding.npy", source.embedding)
         facts = {**source.facts, **intake.facts, "dropped": intake.dropped, "findings": intake.findings()}
-        finish_store(folder, source.digests(list(intake.rows)), intake.places, facts)
+        finish_store(folder, source.digests(intake.contents), intake.places, facts)
         open_store(folder)  # checks it: no store appears that contradicts itself
     return open_store(path)
 
@@ -86,14 +93,14 @@ def new_store(path: str | Path) -> Iterator[Path]:
     path = Path(path).resolve()
     if path.exists():
         raise CorpusError(path, "a place that is free for a new store", "something there already")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as scratch:
-        os.chmod(scratch, 0o755)
-        try:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as scratch:
+            os.chmod(scratch, 0o755)
             yield Path(scratch)
             os.replace(scratch, path)
-        except OSError as error:
-            raise CorpusError(path, "a free place with room for a new store", str(error)) from error
+    except OSError as error:
+        raise CorpusError(path, "a free place with room for a new store", str(error)) from error
 
 
 class _Intake:
@@ -104,56 +111,90 @@ class _Intake:
         self.files: dict[str, tuple[BinaryIO, np.ndarray]] = {}  # with the first row of each
         self.form: tuple = ()  # of the first utterance
         self.rows: dict[bytes, int] = {}  # by digest of the whole utterance
+        self.labels: set[int] = set()
+        self.named: set[str] = set()
+        self.contents: list[bytes] = []  # [N] the same without ids
         self.gists: list[bytes] = []  # [N] digests of words, label and lengths
         self.unlabelled: list[bytes] = []  # [N] digests of all but the label
         self.facts: dict[str, list] = defaultdict(list)  # [N] what corpus.json notes of every row
         self.places: dict[tuple[int, str], list[int]] = {(k, part): [] for k in source.folds for part in PARTS}
         self.dropped = dict.fromkeys(source.folds, 0)
-        self.tally = Counter(dict.fromkeys([*BEYOND.values(), *EMPTY.values()], 0))  # told in this order
+        told = [NO_VIDEO, *BEYOND.values(), *EMPTY.values(), *LEFT.values(), *BEHIND.values()]
+        self.tally = Counter(dict.fromkeys(told, 0))  # in this order
 
     def take(self, utterance: Utterance) -> None:
         """Note where one utterance stands; check and write it if it is new."""
         if utterance.lengths.get("video") == 0:
             for k, _ in utterance.places:
                 self.dropped[k] += 1
+            self.tally[NO_VIDEO] += len(utterance.places) or 1
             return
-        arrays = {name: np.asarray(x, DTYPES.get(name)) for name, x in utterance.arrays.items()}
+        with np.errstate(over="ignore"):  # infinity is refused below
+            arrays = {name: np.asarray(x, DTYPES.get(name)) for name, x in utterance.arrays.items()}
         form = {name: (x.dtype.str, x.shape) for name, x in arrays.items()}, list(utterance.facts)
         self.form = self.form or form
         if form != self.form:
             raise CorpusError(utterance.id, f"arrays and facts like those of the first, {self.form}", f"{form}")
-        features = {name: arrays[name] for name in HOLDS if name in arrays}  # in the order of the study
-        label, lengths = np.array(utterance.label, np.int64), self._lengths(utterance, features)
+        label, lengths = np.array(utterance.label, np.int64), self._lengths(utterance, arrays)
+        features = {name: self._from_start(utterance, name, arrays, lengths) for name in HOLDS if name in arrays}
         hashed = [x.astype(np.int64) if name == "tokens" else x for name, x in features.items()]
         content = digest(*hashed, label, *lengths.values())
-        if content not in self.rows:
-            for name, x in features.items():
-                if not np.isfinite(x).all():
-                    file = utterance.files.get(name, utterance.id)
-                    raise CorpusError(file, "finite numbers", f"NaN or infinity in row {utterance.row}")
-            if self.source.embedding is not None:
-                check_range(utterance.id, "token ids", features["tokens"], 0, len(self.source.embedding) - 1)
-            self._write({**arrays, "label": label, **lengths})
+        key = content + utterance.id.encode(errors="replace") if self.source.named else content
+        if key not in self.rows:
+            self._check(utterance, features)
+            self._write({**arrays, **features, "label": label, **lengths, **self._known(features, lengths)})
             words = hashed[:1] if "length_text" in lengths else []
             self.gists.append(digest(*words, label, *lengths.values()))
             self.unlabelled.append(digest(*hashed, *lengths.values()))
-            self.rows[content] = len(self.rows)
+            self.contents.append(content)
+            self.rows[key] = len(self.rows)
+            self.labels.add(int(label))
             for name, fact in {"ids": utterance.id, **utterance.facts}.items():
                 self.facts[name].append(fact)
         for place in utterance.places:
-            self.places[place].append(self.rows[content])
+            self.places[place].append(self.rows[key])
 
-    def _lengths(self, utterance: Utterance, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _check(self, utterance: Utterance, features: Mapping[str, np.ndarray]) -> None:
+        """CorpusError if a new utterance has another one's id, numbers not finite, or words without vectors."""
+        check_unicode(utterance.id, utterance.id)
+        if self.source.named and utterance.id in self.named:
+            raise CorpusError(utterance.id, "an id of its own for each utterance", "another one with it")
+        self.named.add(utterance.id)
+        for name, x in features.items():
+            if not np.isfinite(x).all():
+                file = utterance.files.get(name, utterance.id)
+                raise CorpusError(file, "finite numbers", f"NaN or infinity in row {utterance.row}")
+        if self.source.embedding is not None:
+            check_range(utterance.id, "token ids", features["tokens"], 0, len(self.source.embedding) - 1)
+
+    def _lengths(self, utterance: Utterance, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Valid time steps of each modality: at least one, and at most all that there are."""
         lengths = {}
-        for name, x in features.items():
-            m, length = HOLDS[name], utterance.lengths[HOLDS[name]]
+        for name in (name for name in HOLDS if name in arrays):
+            m, length, steps = HOLDS[name], utterance.lengths[HOLDS[name]], len(arrays[name])
             if length < 0:
                 raise CorpusError(utterance.id, f"a length of {m} from 0 on", f"{length}")
-            if not 1 <= length <= len(x):
-                self.tally[BEYOND[m] if length else EMPTY[m]] += len(utterance.places)
-            lengths[f"length_{m}"] = np.array(min(max(length, 1), len(x)), np.int64)
+            if not 1 <= length <= steps:
+                self.tally[BEYOND[m] if length else EMPTY[m]] += len(utterance.places) or 1
+            lengths[f"length_{m}"] = np.array(min(max(length, 1), steps), np.int64)
         return lengths
+
+    def _from_start(self, utterance: Utterance, name: str, arrays: Mapping, lengths: Mapping) -> np.ndarray:
+        """Frames, the valid ones first, wherever the source has its padding; what is odd about them is told."""
+        x, m = arrays[name], HOLDS[name]
+        n = int(lengths[f"length_{m}"])
+        if m in BEHIND and utterance.lengths[m] and x[n:].any():  # text has its length from its words
+            left = not x[:-n].any()
+            self.tally[LEFT[m] if left else BEHIND[m]] += len(utterance.places) or 1
+            return np.roll(x, n, axis=0) if left else x
+        return x
+
+    def _known(self, features: Mapping[str, np.ndarray], lengths: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What other folds, and other formats, ask of an utterance: noted while it is in memory."""
+        vectors = {name: self.source.embedding[x] if name == "tokens" else x for name, x in features.items()}  # type: ignore[index]
+        frames = {HOLDS[name]: x[: lengths[f"length_{HOLDS[name]}"]] for name, x in vectors.items()}
+        known = {"digest": frames_digest(frames)}
+        return known | ({"moments": moments(frames["audio"])} if "audio" in frames else {})
 
     def _write(self, row: Mapping[str, np.ndarray]) -> None:
         for name, x in row.items():
@@ -171,10 +212,11 @@ class _Intake:
 
     def findings(self) -> list[str]:
         twice = sum(len(rows) - len(set(rows)) for rows in self.places.values())
-        tally = {"dropped, since they have no video": sum(self.dropped.values()), **self.tally}
-        tally["same utterance twice in one part of a fold"] = twice
-        counts = [f"{len(self.rows)} different utterances in {len(self.source.folds)} folds."]
+        tally = {**self.tally, "same utterance twice in one part of a fold": twice}
+        counts = [f"{len(self.rows)} different utterances in {len(self.source.folds) or 'no'} folds."]
         counts += [f"{count} rows (over all folds): {what}." for what, count in tally.items() if count]
+        empty = [name for k, name in enumerate(self.source.facts["classes"]) if k not in self.labels]
+        counts += [f"No utterance has the label {name!r}." for name in empty]
         return self.source.findings(counts, list(self._overlaps()))
 
     def _overlaps(self) -> Iterator[str]:
@@ -208,38 +250,16 @@ def finish_store(folder: Path, digests: Sequence[bytes], places: Places, facts: 
         places: rows of the arrays; CorpusError if a part is empty or two parts of one fold share a row.
         facts: what corpus.json is to note, but for what follows from arrays and folds.
     """
-    folds = list(dict.fromkeys(k for k, _ in places))
-    rows = {f"{k}_{part}": np.asarray(places[k, part], np.int64) for k in folds for part in PARTS}
-    for k in folds:
-        where = f"{facts['source']} fold {k}"
-        for part in PARTS:
-            if not len(rows[f"{k}_{part}"]):
-                raise CorpusError(f"{where} {part}", "at least one utterance", "none")
-        for a, b in combinations(PARTS, 2):
-            if len(both := np.intersect1d(rows[f"{k}_{a}"], rows[f"{k}_{b}"])):
-                found = f"{len(both)}, the first one {facts['ids'][both[0]]}"
-                raise CorpusError(where, f"no utterance in both {a} and {b}", found)
+    numbers = list(dict.fromkeys(k for k, _ in places))
+    folds = {k: Fold(*(np.asarray(places[k, part], np.int64) for part in PARTS)) for k in numbers}
+    check_folds(facts["source"], folds, len(facts["ids"]), facts["ids"])
+    rows = {f"{k}_{part}": x for k, fold in folds.items() for part, x in zip(PARTS, fold, strict=True)}
     np.savez(folder / "folds.npz", **rows)  # type: ignore[arg-type]  # no part is called allow_pickle
     content = [*digests, *(x.astype("<i8").tobytes() for x in rows.values())]
     fingerprint = hashlib.blake2b(b"".join(content), digest_size=8).hexdigest()
-    if (folder / "audio.npy").is_file():
-        audio, length = load_array(folder / "audio.npy"), np.load(folder / "length_audio.npy")
-        np.save(folder / "audio_scale.npy", np.stack([frame_scale(audio, length, rows[f"{k}_train"]) for k in folds]))
-    write_description(folder, {"dropped": dict.fromkeys(folds, 0), **facts, "fingerprint": fingerprint, "folds": folds})
-
-
-def frame_scale(x: np.ndarray, length: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Mean and standard deviation of each feature over the valid frames of some utterances: [2, D] float32.
-
-    A feature that does not vary gets the deviation 1, so that dividing by it is harmless.
-    """
-    total, square, count = np.zeros(x.shape[2]), np.zeros(x.shape[2]), 0
-    shift = np.asarray(x[rows[0], 0], np.float64)  # keeps the sums small: E[x^2] - E[x]^2 would lose digits
-    for start in range(0, len(rows), CHUNK):
-        chunk = np.sort(rows[start : start + CHUNK])
-        frames = x[chunk][np.arange(x.shape[1]) < length[chunk, None]].astype(np.float64) - shift
-        total, square, count = total + frames.sum(0), square + (frames**2).sum(0), count + len(frames)
-    mean = total / count
-    std = np.sqrt(np.maximum(square / count - mean**2, 0))
-    std[std <= 1e-6 * np.abs(mean + shift)] = 1
-    return np.stack([mean + shift, std]).astype(np.float32)
+    if folds and (folder / "audio.npy").is_file():
+        each, length = np.load(folder / "moments.npy"), np.load(folder / "length_audio.npy")
+        scales = [frame_scale(each[fold.train], length[fold.train]) for fold in folds.values()]
+        np.save(folder / "audio_scale.npy", np.stack(scales))
+    noted = {"dropped": dict.fromkeys(numbers, 0), **facts, "fingerprint": fingerprint, "folds": numbers}
+    write_description(folder, noted)

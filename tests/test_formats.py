@@ -16,8 +16,8 @@ from amh import IEMOCAP, SMALL, assert_same_content, random_data, random_splits,
 
 import mmer_core as mc
 from mmer_core import store as writer
-from mmer_core.formats import dictionary
-from mmer_core.formats.dictionary import read_dictionary
+from mmer_core.formats import pickles as reading
+from mmer_core.formats.pickles import read_dictionary
 
 EXPAND = Path(__file__).resolve().parents[2] / "shared" / "real" / "expand.py"
 
@@ -636,7 +636,7 @@ def test_the_hostile_pickles_do_harm_where_they_are_trusted(tmp_path):
 def test_a_dictionary_cannot_change_the_reader(tmp_path):
     with pytest.raises(mc.CorpusError):
         read_dictionary(dictionary_file(tmp_path, b"c_codecs\nencode\n}S'harm'\nI1\nsb."))
-    assert not any(hasattr(value, "harm") for value in vars(dictionary).values())
+    assert not any(hasattr(value, "harm") for value in vars(reading).values())
 
 
 @pytest.mark.parametrize("kind", WRONG_WORDS)

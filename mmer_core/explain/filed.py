@@ -141,7 +141,7 @@ def read(study: Study, tasks: Sequence[Task]) -> pd.DataFrame:
     return table[["variant", "fold", "seed", *table.columns.drop(["variant", "fold", "seed"])]]
 
 
-def _work(store: str, ledger: Path, task: Task) -> dict[str, float]:
+def _work(store: str | Corpus, ledger: Path, task: Task) -> dict[str, float]:
     corpus, place, (make, check) = opened(store, task.run), task.file(ledger), CHECKS[task.what]
     with one_thread():
         frame = check(make(corpus, task.run, Ledger(ledger)), corpus, task.run.fold)

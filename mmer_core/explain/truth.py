@@ -58,7 +58,7 @@ def truth(model: FusionModel, corpus: Corpus, fold: int) -> pd.DataFrame:
 
 
 def _planted(corpus: Corpus, name: str, rows: np.ndarray, kind: int) -> Tensor:
-    return torch.from_numpy(corpus.arrays[f"planted_{name}"][rows] == kind)
+    return torch.from_numpy(corpus.column(f"planted_{name}", rows) == kind)
 
 
 def _meets(field: np.ndarray, corpus: Corpus, m: str, rows: np.ndarray, kind: int, slots: int) -> Tensor:

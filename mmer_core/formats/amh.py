@@ -4,17 +4,18 @@ An AMH tree holds every utterance once per fold, so IEMOCAP takes 33 GB; the sto
 small files of all folds are checked first; then the large ones are read once, a few rows at a time.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from mmer_core.corpus import PARTS, check_range, load_array
+from mmer_core.arrays import check_range, load_array
+from mmer_core.corpus import CHUNK, PARTS
 from mmer_core.errors import CorpusError
-from mmer_core.formats.dictionary import read_dictionary
-from mmer_core.store import CHUNK, DTYPES, Source, Utterance
+from mmer_core.formats.pickles import read_dictionary
+from mmer_core.store import DTYPES, Source, Utterance
+from mmer_core.texts import read_json
 
 FILES = {  # kind: name of its files, number of axes, dtype
     "label": ("label", 1, "iu"),
@@ -27,6 +28,7 @@ FILES = {  # kind: name of its files, number of axes, dtype
 }
 UNNAMED = "The files do not name the classes (no classes.json); they are called class 0, class 1, .."
 LEAKS = "The files name neither speakers nor dialogues, so leakage between the parts of a fold cannot be excluded."
+LEFT = "Text is padded on the left: it is rolled to the start."
 MOST_CLASSES = 1000  # a label beyond is a broken file, not a class
 
 
@@ -48,6 +50,8 @@ class Tree(Source):
                     raise CorpusError(part.files[kind], expected, f"{list(array.shape)}")
         self.embedding = vocabulary if first.words == "tokens" else None
         self.padding = vocabulary[0] if first.words == "text" and vocabulary is not None else 0
+        some = [self._used(part.arrays[first.words][:CHUNK]) for part in self.parts.values()]
+        self.left = sum(int(x[:, 0].sum()) - int(x[:, -1].sum()) for x in some if x.size) < 0
         n = 1 + max(int(part.arrays["label"].max(initial=0)) for part in self.parts.values())
         self.names = _class_names(tree, folders, n)
         classes = self.names or [f"class {i}" for i in range(n)]
@@ -60,7 +64,12 @@ class Tree(Source):
             for start in range(0, len(label), CHUNK):
                 some = slice(start, start + CHUNK)
                 x = {m: np.asarray(part.arrays[m][some], DTYPES[m]) for m in (part.words, "video", "audio")}
-                used = (x[part.words] != self.padding).reshape(*x[part.words].shape[:2], -1).any(2)
+                used = self._used(x[part.words])
+                if self.left:
+                    steps = used.shape[1] - used.argmax(1)
+                    at = (np.arange(used.shape[1]) - steps[:, None]) % used.shape[1]  # [B, T]
+                    x[part.words] = x[part.words][np.arange(len(at))[:, None], at]
+                    used = used.any(1, keepdims=True) * (np.arange(used.shape[1]) < steps[:, None])
                 steps = (used * np.arange(1, used.shape[1] + 1)).max(1)  # up to the last one that is no padding
                 for row, text in enumerate(steps, start):
                     lengths = {"text": text, "video": video[row], "audio": audio[row]}
@@ -68,7 +77,20 @@ class Tree(Source):
                     place = f"{part.folder.name}/{name}/{row}"
                     yield Utterance(place, [(k, name)], label[row], lengths, arrays, part.files, row)
 
+    def _used(self, text: np.ndarray) -> np.ndarray:
+        """Which steps of texts [B, T] or [B, T, D] are no padding, [B, T]."""
+        used = text != self.padding
+        return used if used.ndim == 2 else used.any(2)
+
+    @staticmethod
+    def watched(tree: Path) -> list[Path]:
+        """The files of a tree that a store depends on."""
+        names = ["W_embedding.npy", "dic.pkl", "classes.json"]
+        names += [f"{part}_{stem}.npy" for part in PARTS for stem, _, _ in FILES.values()]
+        return [tree / "classes.json", *(folder / name for folder in tree.glob("fold*") for name in names)]
+
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
+        counts = [*counts, LEFT] if self.left else counts
         return [*counts, *([] if self.names else [UNNAMED]), *overlaps, LEAKS]
 
 
@@ -102,9 +124,9 @@ class _Part:
 
 
 def _fold_folders(tree: Path) -> dict[int, Path]:
-    folders = [(int(p.name[4:]), p) for p in tree.glob("fold*") if re.fullmatch(r"fold\d+", p.name) and p.is_dir()]
-    if not folders:
-        raise CorpusError(tree, "a store (corpus.json) or AMH fold folders (fold01, fold02, ..)", "neither")
+    folders = [(int(p.name[4:]), p) for p in tree.glob("fold*") if re.fullmatch(r"fold\d+", p.name)]
+    if files := [p for _, p in folders if not p.is_dir()]:
+        raise CorpusError(files[0], "the folder of a fold", "a file")
     if len(dict(folders)) < len(folders):
         raise CorpusError(tree, "one folder for each fold", ", ".join(sorted(p.name for _, p in folders)))
     return dict(sorted(folders))
@@ -130,11 +152,8 @@ def _class_names(tree: Path, folders: dict[int, Path], n: int) -> list[str] | No
     known = None
     for file in [*(folder / "classes.json" for folder in folders.values()), tree / "classes.json"]:
         if file.is_file():
-            try:
-                names = json.loads(file.read_text(encoding="utf-8"))
-                good = isinstance(names, list) and all(isinstance(x, str) for x in names) and len(names) >= n
-            except (OSError, ValueError, RecursionError):
-                names, good = "something else", False
+            names = read_json(file, f"a list of {n} or more different class names")
+            good = isinstance(names, list) and all(isinstance(x, str) for x in names) and len(names) >= n
             if not good or len(set(names)) < len(names):
                 raise CorpusError(file, f"a list of {n} or more different class names", f"{names!r}"[:200])
             if known and known != names[:n]:

@@ -1,0 +1,306 @@
+"""A plain folder: utterances.csv beside the features of each modality, one file an utterance, or one archive for all.
+
+    utterances.csv      id, label; optional text, speaker, dialogue, session, start, end, fold, part
+    text/ID.npy         [T, D], or [D] for one step; video/ID.npy, audio/ID.npy; or text.npz, video.npz, audio.npz
+    corpus.toml         optional: classes, and the tables rates (frames a second) and lengths (padded, in time steps)
+
+As MERBench writes them, features may lie in features/<model>-FRA/ID.npy, and label.npz may stand for utterances.csv:
+then each modality is named, as in `open_corpus(folder, audio="chinese-hubert-large-FRA")`.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mmer_core.arrays import load_array
+from mmer_core.corpus import MODALITIES, PARTS
+from mmer_core.errors import CorpusError
+from mmer_core.formats import pickles
+from mmer_core.store import Source, Utterance
+from mmer_core.texts import read_table, read_toml
+
+TABLE, SETTINGS, LABELS = "utterances.csv", "corpus.toml", "label.npz"
+LARGEST = 2**28  # bytes of one utterance in one modality: hours of frames
+COLUMNS = ("text", "speaker", "dialogue", "session", "start", "end")
+ONE_STEP = "Every utterance is one vector in each modality: attention has nothing to choose from."
+MERBENCH = {"whole_corpus": "", "train_corpus": "train", "val_corpus": "dev", "test_corpus": "test"}
+
+
+class Folder(Source):
+    """The table and the heads of all feature files, checked before any frame is read.
+
+    Args:
+        chosen: by modality the folder or archive of its features, where it is not named after the modality.
+        skip: leave out utterances without a label or a feature file (told), instead of refusing them.
+    """
+
+    named = True
+
+    def __init__(self, folder: Path, chosen: Mapping[str, str], skip: bool = False):
+        self.folder, self.skip = folder, skip
+        self.told: list[str] = []
+        settings = _settings(folder / SETTINGS)
+        self.rows = _rows(folder)
+        self.holders = {m: _Holder(place, m) for m, place in _places(folder, chosen).items()}
+        self._drop("without a label", lambda row: bool(row["label"]), "a label")
+        for holder in self.holders.values():
+            self._drop(f"without {holder.modality}", lambda row, h=holder: row["id"] in h, f"a file in {holder.place}")
+        self.heads = {m: self._heads(holder) for m, holder in self.holders.items()}
+        stated = settings.get("lengths", {})
+        self.steps = {m: stated.get(m) or max(1, *(shape[0] for shape in heads)) for m, heads in self.heads.items()}
+        classes, self.label = _labels(folder / TABLE, self.rows, settings.get("classes"))
+        self.folds, self.placed = _placed(folder / TABLE, self.rows)
+        self.facts = {
+            **{"name": settings.get("name", folder.name), "source": str(folder), "synthetic": False, "words": None},
+            **{"classes": classes, "rates": settings.get("rates")},
+        }
+
+    @staticmethod
+    def watched(folder: Path) -> list[Path]:
+        """The small files that a store depends on, and archives."""
+        return [folder / name for name in (TABLE, SETTINGS, LABELS)] + list(folder.glob("*.npz"))
+
+    def utterances(self) -> Iterator[Utterance]:
+        seen = set()
+        for i, row in enumerate(self.rows):
+            if row["id"] in seen:
+                continue  # again, in another fold
+            seen.add(row["id"])
+            arrays, lengths = {}, {}
+            for m, holder in self.holders.items():
+                x = holder.read(row["id"])
+                lengths[m] = len(x)
+                arrays[m] = np.zeros((self.steps[m], x.shape[1]), np.float32)
+                with np.errstate(over="ignore"):
+                    arrays[m][: len(x)] = x[: self.steps[m]]
+            facts = {f"{name}s": self._fact(row, name) for name in COLUMNS if name in row}
+            files = {m: holder.where(row["id"]) for m, holder in self.holders.items()}
+            yield Utterance(row["id"], self.placed[row["id"]], int(self.label[i]), lengths, arrays, files, 0, facts)
+
+    def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
+        shapes = {shape[0] for heads in self.heads.values() for shape in heads}
+        sources = [f"{m}: {h.place.name}." for m, h in self.holders.items() if h.place.stem != m]
+        return [*counts, *self.told, *sources, *([ONE_STEP] if shapes == {1} else []), *overlaps]
+
+    def _drop(self, what: str, good: Callable, expected: str) -> None:
+        """Leave out rows that are not good, if that was asked for; else refuse the first one."""
+        bad = [row for row in self.rows if not good(row)]
+        if bad and not self.skip:
+            where = f"{self.folder / TABLE} line {bad[0]['line']}"
+            raise CorpusError(
+                where, f"{expected} for {bad[0]['id']!r}", f"none ({len(bad)} such; skip=True leaves them out)"
+            )
+        self.rows = [row for row in self.rows if good(row)]
+        if bad:
+            self.told.append(f"{len(bad)} utterances {what} are left out, the first one {bad[0]['id']}.")
+        if not self.rows:
+            raise CorpusError(self.folder / TABLE, "utterances that can be used", "none")
+
+    def _heads(self, holder: "_Holder") -> list[tuple[int, int]]:
+        shapes = [holder.shape(row["id"]) for row in self.rows]
+        for row, shape in zip(self.rows, shapes, strict=True):
+            if shape[1] != shapes[0][1]:
+                raise CorpusError(holder.where(row["id"]), f"{shapes[0][1]} features, as in the first", f"{shape[1]}")
+        return shapes
+
+    def _fact(self, row: Mapping[str, str], name: str) -> Any:
+        if name not in ("start", "end"):
+            return row[name]
+        try:
+            return float(row[name] or "nan")
+        except ValueError:
+            where = f"{self.folder / TABLE} line {row['line']}"
+            raise CorpusError(where, f"{name}: seconds", repr(row[name])) from None
+
+
+class _Holder:
+    """Where the features of one modality lie: a folder of .npy files, or an .npz archive."""
+
+    def __init__(self, place: Path, modality: str):
+        self.place, self.modality, self.archive = place, modality, None
+        if place.suffix == ".npz":
+            try:
+                self.archive = zipfile.ZipFile(place)
+                self.sizes = {i.filename: i.file_size for i in self.archive.infolist()}
+            except Exception as error:  # zipfile has many
+                raise CorpusError(place, "an archive of arrays", f"{type(error).__name__}: {error}") from None
+
+    def where(self, name: str) -> object:
+        return self.place / f"{name}.npy"
+
+    def __contains__(self, name: str) -> bool:
+        return f"{name}.npy" in self.sizes if self.archive else (self.place / f"{name}.npy").is_file()
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """[T, D] as the head says, if it can be used."""
+        if self.archive is None:
+            array = load_array(self.place / f"{name}.npy")
+            return self._frames(name, array.shape, array.dtype)
+        return self._frames(name, *self._member(name, lambda f: None)[:2])
+
+    def read(self, name: str) -> np.ndarray:
+        """Frames [T, D]."""
+        if self.archive is None:
+            array = np.asarray(load_array(self.place / f"{name}.npy"))
+            return array.reshape(self._frames(name, array.shape, array.dtype))
+        shape, dtype, data, fortran = self._member(name, lambda f: f.read())
+        size = self._frames(name, shape, dtype)
+        if len(data) != dtype.itemsize * np.prod(shape):
+            raise CorpusError(self.where(name), "as many numbers as its head says", f"{len(data)} bytes")
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").reshape(size)
+
+    def _member(self, name: str, read: Callable[[BinaryIO], Any]) -> tuple:
+        assert self.archive
+        if self.sizes[f"{name}.npy"] > LARGEST + 1000:
+            raise CorpusError(self.where(name), f"at most {LARGEST} bytes", f"{self.sizes[f'{name}.npy']}")
+        try:
+            with self.archive.open(f"{name}.npy") as f:
+                version = np.lib.format.read_magic(f)
+                head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, fortran, dtype = head(f)
+                return shape, dtype, read(f), fortran  # type: ignore[arg-type]
+        except Exception as error:  # zipfile, zlib and numpy have many
+            raise CorpusError(self.where(name), "a whole array", f"{type(error).__name__}: {error}"[:200]) from None
+
+    def _frames(self, name: str, shape: tuple, dtype: np.dtype) -> tuple[int, int]:
+        size = (1, *shape) if len(shape) == 1 else shape
+        if dtype.kind not in "fiu" or len(size) != 2 or not size[1] or np.prod(size) * dtype.itemsize > LARGEST:
+            expected = f"numbers [T, D], or [D] for one step, at most {LARGEST} bytes"
+            raise CorpusError(self.where(name), expected, f"{dtype} {list(shape)}")
+        return size  # type: ignore[return-value]
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """corpus.toml, if there is one."""
+    if not file.exists():
+        return {}
+    settings, modalities = read_toml(file, "the settings of a corpus"), list(MODALITIES.values())
+    known: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "name": ("a text", lambda x: isinstance(x, str)),
+        "classes": ("a list of different names", lambda x: isinstance(x, list) and len(set(map(str, x))) == len(x) > 1),
+        "rates": (f"numbers above 0 of {modalities}", lambda x: _table(x, modalities, (int, float))),
+        "lengths": (f"whole numbers above 0 of {modalities}", lambda x: _table(x, modalities, (int,))),
+    }
+    for name, value in settings.items():
+        what, good = known.get(name, (f"one of the settings {', '.join(known)}", lambda x: False))
+        if not good(value):
+            raise CorpusError(file, f"{name}: {what}", f"{value!r}"[:200])
+    if "classes" in settings:
+        settings["classes"] = list(map(str, settings["classes"]))
+    return settings
+
+
+def _table(x: object, keys: list[str], kinds: tuple) -> bool:
+    return isinstance(x, dict) and all(k in keys and type(v) in kinds and 0 < v < 1e9 for k, v in x.items())
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of utterances.csv, or of a label.npz in their form."""
+    file = folder / TABLE
+    named = file.is_file() or not (folder / LABELS).is_file()
+    rows = read_table(file, ["id", "label"]) if named else _labels_of(folder)
+    lines: dict[tuple, str] = {}
+    label: dict[str, str] = {}
+    for row in rows:
+        where, parts = f"{file} line {row['line']}", PurePosixPath(row["id"]).parts
+        if not parts or row["id"].startswith("/") or ".." in parts or set(row["id"]) & set("\\\0:"):
+            raise CorpusError(where, "an id that names a file in the folder", repr(row["id"]))
+        place = (row["id"], row["fold"] if row.get("part") and row.get("fold") else "")
+        if place in lines:
+            raise CorpusError(where, "an id of its own for each utterance", f"{row['id']!r}, as in line {lines[place]}")
+        if label.setdefault(row["id"], row["label"]) != row["label"]:
+            raise CorpusError(where, f"the label {label[row['id']]!r}, as before", repr(row["label"]))
+        lines[place] = row["line"]
+    if not rows:
+        raise CorpusError(file, "at least one utterance", "none")
+    return rows
+
+
+def _labels_of(folder: Path) -> list[dict[str, str]]:
+    """label.npz of MERBench: by corpus (whole, train, val, test) the utterances, each with its "emo"."""
+    file, rows = folder / LABELS, []
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name, part in MERBENCH.items():
+                if f"{name}.npy" in archive.namelist():
+                    data = archive.read(f"{name}.npy") if archive.getinfo(f"{name}.npy").file_size < LARGEST else b""
+                    rows += [{"id": i, "label": str(told["emo"]), "part": part} for i, told in _object(data).items()]
+    except Exception as error:  # a hostile file may raise anything
+        raise CorpusError(file, "MERBench's labels by utterance", f"{type(error).__name__}: {error}"[:200]) from None
+    return [{**row, "line": str(n)} for n, row in enumerate(rows, 1)]
+
+
+def _object(data: bytes) -> dict:
+    """The dictionary in an .npy file of one object."""
+    file = io.BytesIO(data)
+    np.lib.format.read_magic(file)
+    np.lib.format.read_array_header_1_0(file)
+    return pickles.load(file, len(data))
+
+
+def _places(folder: Path, chosen: Mapping[str, str]) -> dict[str, Path]:
+    """Where each modality lies: as chosen, or in a folder or archive of its name."""
+    places = {}
+    for m in MODALITIES.values():
+        names = [chosen[m]] if m in chosen else [m, f"{m}.npz"]
+        options = [folder / "features" / name for name in names if m in chosen] + [folder / name for name in names]
+        found = [place for place in options if place.is_dir() or (place.suffix == ".npz" and place.is_file())]
+        if found:
+            places[m] = found[0]
+        elif m in chosen and chosen[m] != "none":
+            raise CorpusError(folder, f"a folder of features {chosen[m]!r} for {m}", _sets(folder) or "none")
+    if not places:
+        expected = "text, video or audio as folders of .npy files or as .npz, or named, such as audio = ..."
+        raise CorpusError(folder, expected, _sets(folder) or "no features")
+    return places
+
+
+def _sets(folder: Path) -> str:
+    inner = folder / "features" if (folder / "features").is_dir() else folder
+    return ", ".join(sorted(p.name for p in inner.iterdir() if p.is_dir() or p.suffix == ".npz"))
+
+
+def _labels(file: Path, rows: list[dict[str, str]], classes: list[str] | None) -> tuple[list[str], np.ndarray]:
+    """Names of the classes, and the label of each row: by name, or where corpus.toml names them also by number."""
+    given = [row["label"] for row in rows]
+    numbers = all(re.fullmatch(r"\d{1,9}", x) for x in given)
+    names = classes or sorted(set(given), key=(lambda x: (int(x), x)) if numbers else None)
+    for row in rows:
+        label = row["label"]
+        if label not in names and not (classes and numbers and int(label) < len(names)):
+            raise CorpusError(f"{file} line {row['line']}", f"a label of {', '.join(names)}", repr(label))
+    if len(names) < 2:
+        raise CorpusError(file, "labels of two classes or more", f"{names}")
+    return names, np.array([names.index(x) if x in names else int(x) for x in given])
+
+
+def _placed(file: Path, rows: list[dict[str, str]]) -> tuple[list[int], dict[str, list[tuple[int, str]]]]:
+    """The folds, and by utterance its places in them, as the columns fold and part say.
+
+    fold alone: the fold in whose test part an utterance stands; it is dev in the one before, and train in the others.
+    part alone: one fold. Both: a row for each fold.
+    """
+    has = [name for name in ("fold", "part") if any(row.get(name) for row in rows)]
+    for row in rows:
+        good = {"fold": re.fullmatch(r"\d{1,9}", row.get("fold", "")), "part": row.get("part") in PARTS}
+        if wrong := [name for name in has if not good[name]]:
+            expected = f"a number of a fold, and one of {', '.join(PARTS)}"
+            raise CorpusError(f"{file} line {row['line']}", expected, f"{wrong[0]} {row.get(wrong[0])!r}")
+    if not has:
+        return [], {row["id"]: [] for row in rows}
+    folds = sorted({int(row["fold"]) for row in rows}) if "fold" in has else [1]
+    placed: dict[str, list[tuple[int, str]]] = {}
+    for row in rows:
+        own = int(row["fold"]) if "fold" in has else 1
+        if "part" in has:
+            placed.setdefault(row["id"], []).append((own, row["part"]))
+        else:
+            before = folds[folds.index(own) - 1]
+            parts = {k: "test" if k == own else "dev" if k == before else "train" for k in folds}
+            placed[row["id"]] = list(parts.items())
+    return folds, placed
