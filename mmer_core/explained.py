@@ -77,10 +77,10 @@ def block_values(study: Study) -> Table:
 
 
 def weights_over_time(study: Study) -> Figure:
-    """Where weights lie over normalised time, by class."""
+    """Where weights lie over normalised time, by class, with intervals over folds."""
     frame = _read(study, "attended").melt(["variant", "fold", "block", "class"], TIME, "time", "weight")
     frame["time"] = frame["time"].map({name: (i + 0.5) / len(TIME) for i, name in enumerate(TIME)})
-    means = frame.groupby(["variant", "block", "class", "time"], sort=False)["weight"].mean().reset_index()
+    means = _by_folds(study, frame, [*BLOCK, "class", "time"], "weight")
     return figures.weights_over_time(_named(means), study.corpus.title)
 
 

@@ -94,7 +94,7 @@ def checks(variants, **columns) -> pd.DataFrame:
     rng, keys = np.random.default_rng(6), ["variant", *columns]
     rows = [dict(zip(keys, place, strict=True)) for place in itertools.product(variants, *columns.values())]
     means = rng.random(len(rows)) - 0.3
-    return pd.DataFrame(rows).assign(mean=means, low=means - 0.1, high=means + 0.1, weight=1 + means)
+    return pd.DataFrame(rows).assign(mean=means, low=means - 0.1, high=means + 0.1)
 
 
 def table(n) -> np.ndarray:
