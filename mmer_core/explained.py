@@ -90,6 +90,9 @@ def attended_words(study: Study) -> Table:
     if frame.empty:
         raise MmerError("no block of these variants asks text")
     frame["total"] = frame["n"] * frame["weight"]
+    by_fold = frame.groupby(["variant", "word", "fold"], sort=False)[["n", "total"]].sum().reset_index()
+    by_fold["weight"] = by_fold["total"] / by_fold["n"]
+    weights = _told(_by_folds(study, by_fold, ["variant", "word"], "weight"), 2)
     share = frame.groupby("class")["n"].sum() / frame["n"].sum()
     rows = []
     for (variant, word), mine in frame.groupby(["variant", "word"], sort=False):
@@ -97,12 +100,13 @@ def attended_words(study: Study) -> Table:
         lift = (by_class / by_class.sum() / share).dropna()
         blocks, seeds = mine["block"].nunique(), mine.groupby("block")["seed"].nunique().max()
         n = by_class.sum() / blocks / seeds
-        rows.append((variant, word, n, mine["total"].sum() / mine["n"].sum(), lift.idxmax(), lift.max()))
-    table = pd.DataFrame(rows, columns=["variant", "word", "n", "weight", "most often in", "times as often"])
-    table = table[table["n"] >= OFTEN].sort_values("weight", ascending=False, kind="stable")
+        rows.append((variant, word, n, lift.idxmax(), lift.max()))
+    table = pd.DataFrame(rows, columns=["variant", "word", "n", "most often in", "times as often"])
+    table = table.merge(weights.rename(columns={"told": "weight"}), on=["variant", "word"])
+    table = table[table["n"] >= OFTEN].sort_values("mean", ascending=False, kind="stable")
     table = table.groupby("variant", sort=False).head(MOST_WORDS).sort_values("variant", kind="stable")
-    what = f"Words with most weight (1: uniform attention), of those that stand {OFTEN} times or more in test parts"
-    return _table(study, table, what)
+    what = f"Words with most weight (1: uniform; 95%), of those that stand {OFTEN} times or more in test parts"
+    return _table(study, table[["variant", "word", "n", "weight", "most often in", "times as often"]], what)
 
 
 def heads_and_seeds(study: Study) -> Table:
