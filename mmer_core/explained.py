@@ -23,6 +23,11 @@ QUICK = ("attended", "words")  # of all seeds
 SLOW = ("blocks", "deletions", "input deletions", "randomised", "reliance")  # of the first seed
 TRUTH = ("truth", "truth, untrained")  # where something was planted
 BLOCK = ["variant", "block"]
+DELETED = {  # rows of panels, with the checks in each; as many keys are random as are highest or lowest
+    "without the highest keys": ("top", "random", "matched"),
+    "without the lowest keys": ("bottom", "random"),
+    "with only the highest keys": ("keep",),
+}
 AGREEMENT = 0.5  # with leave-one-out, the least that the rule asks for
 MOST_WORDS, OFTEN = 12, 5
 
@@ -185,14 +190,12 @@ def _learned(study: Study, name: str) -> tuple[str, str]:
 
 
 def deletion_curves(study: Study) -> Figure:
-    """What the named class loses without the keys that a measure ranks high, and with nothing but them."""
-    frame = _read(study, "deletions").query("check in ('top', 'keep', 'random', 'matched')")
+    """What the named class loses without the keys that a measure ranks high or low, and with nothing but high ones."""
+    frame = _read(study, "deletions")
     random = frame["check"].isin(["random", "matched"])
-    frame = frame.assign(
-        measure=frame["measure"].mask(random, frame["check"] + " keys"),
-        what=frame["check"].map({"keep": "with nothing but these keys"}).fillna("without these keys"),
-    )
-    means = _by_folds(study, frame, ["what", "variant", "measure", "share"])
+    frame["measure"] = frame["measure"].mask(random, frame["check"] + " keys")
+    parts = [frame[frame["check"].isin(checks)].assign(what=what) for what, checks in DELETED.items()]
+    means = _by_folds(study, pd.concat(parts), ["what", "variant", "measure", "share"])
     return figures.deletion_curves(means, f"mean over blocks, {study.corpus.title}")
 
 
