@@ -22,6 +22,7 @@ from mmer_core.tables import Table
 QUICK = ("attended", "words")  # of all seeds
 SLOW = ("blocks", "deletions", "input deletions", "randomised", "reliance")  # of the first seed
 TRUTH = ("truth", "truth, untrained")  # where something was planted
+MISLED = "truth, shuffled labels"  # shown where it is filed: every network of it is trained anew
 BLOCK = ["variant", "block"]
 DELETED = {  # rows of panels, with the checks in each; as many keys are random as are highest or lowest
     "without the highest keys": ("top", "random", "matched"),
@@ -269,16 +270,18 @@ def noise_curves(study: Study) -> Figure:
 
 
 def planted_cues(study: Study) -> Table:
-    """How well measures find the planted cues: trained networks beside untrained ones."""
+    """How well measures find the planted cues: trained networks beside untrained ones, and misled ones if filed."""
     if not _planted(study):
         raise MmerError(f"{study.corpus.title}: only the demo corpus knows where its cues are")
-    parts = [
-        _read(study, what).assign(network=name) for what, name in zip(TRUTH, ("trained", "untrained"), strict=True)
-    ]
+    networks = {"truth": "trained", "truth, untrained": "untrained"}
+    if not (missing := filed.missing(study, _tasks(study, MISLED))):
+        networks[MISLED] = "shuffled labels"
+    parts = [_read(study, what).assign(network=name) for what, name in networks.items()]
     frame = pd.concat(parts).query("check == 'auc'").assign(value=lambda x: 100 * x["value"])
     rows = [*BLOCK, "measure"]
     wide = _spread(_named(_by_folds(study, frame, [*rows, "network"])), rows, "network", 1)
     what = "Area under the curve (%, 50: chance) of measures for the planted cues, with 95% intervals over folds"
+    what += f"; for shuffled labels: explain.checked(study, '{MISLED}')" if missing else ""
     return _table(
         study, wide.sort_values("variant", key=lambda names: names.map(two(study).index), kind="stable"), what
     )
