@@ -22,7 +22,13 @@ from mmer_core.tables import Table
 QUICK = ("attended", "words")  # of all seeds
 SLOW = ("blocks", "deletions", "input deletions", "randomised", "reliance")  # of the first seed
 TRUTH = ("truth", "truth, untrained")  # where something was planted
+MISLED = "truth, shuffled labels"  # shown where it is filed: every network of it is trained anew
 BLOCK = ["variant", "block"]
+DELETED = {  # rows of panels, with the checks in each; as many keys are random as are highest or lowest
+    "without the highest keys": ("top", "random", "matched"),
+    "without the lowest keys": ("bottom", "random"),
+    "with only the highest keys": ("keep",),
+}
 AGREEMENT = 0.5  # with leave-one-out, the least that the rule asks for
 MOST_WORDS, OFTEN = 12, 5
 
@@ -77,10 +83,10 @@ def block_values(study: Study) -> Table:
 
 
 def weights_over_time(study: Study) -> Figure:
-    """Where weights lie over normalised time, by class."""
+    """Where weights lie over normalised time, by class, with intervals over folds."""
     frame = _read(study, "attended").melt(["variant", "fold", "block", "class"], TIME, "time", "weight")
     frame["time"] = frame["time"].map({name: (i + 0.5) / len(TIME) for i, name in enumerate(TIME)})
-    means = frame.groupby(["variant", "block", "class", "time"], sort=False)["weight"].mean().reset_index()
+    means = _by_folds(study, frame, [*BLOCK, "class", "time"], "weight")
     return figures.weights_over_time(_named(means), study.corpus.title)
 
 
@@ -90,6 +96,9 @@ def attended_words(study: Study) -> Table:
     if frame.empty:
         raise MmerError("no block of these variants asks text")
     frame["total"] = frame["n"] * frame["weight"]
+    by_fold = frame.groupby(["variant", "word", "fold"], sort=False)[["n", "total"]].sum().reset_index()
+    by_fold["weight"] = by_fold["total"] / by_fold["n"]
+    weights = _told(_by_folds(study, by_fold, ["variant", "word"], "weight"), 2)
     share = frame.groupby("class")["n"].sum() / frame["n"].sum()
     rows = []
     for (variant, word), mine in frame.groupby(["variant", "word"], sort=False):
@@ -97,12 +106,13 @@ def attended_words(study: Study) -> Table:
         lift = (by_class / by_class.sum() / share).dropna()
         blocks, seeds = mine["block"].nunique(), mine.groupby("block")["seed"].nunique().max()
         n = by_class.sum() / blocks / seeds
-        rows.append((variant, word, n, mine["total"].sum() / mine["n"].sum(), lift.idxmax(), lift.max()))
-    table = pd.DataFrame(rows, columns=["variant", "word", "n", "weight", "most often in", "times as often"])
-    table = table[table["n"] >= OFTEN].sort_values("weight", ascending=False, kind="stable")
+        rows.append((variant, word, n, lift.idxmax(), lift.max()))
+    table = pd.DataFrame(rows, columns=["variant", "word", "n", "most often in", "times as often"])
+    table = table.merge(weights.rename(columns={"told": "weight"}), on=["variant", "word"])
+    table = table[table["n"] >= OFTEN].sort_values("mean", ascending=False, kind="stable")
     table = table.groupby("variant", sort=False).head(MOST_WORDS).sort_values("variant", kind="stable")
-    what = f"Words with most weight (1: uniform attention), of those that stand {OFTEN} times or more in test parts"
-    return _table(study, table, what)
+    what = f"Words with most weight (1: uniform; 95%), of those that stand {OFTEN} times or more in test parts"
+    return _table(study, table[["variant", "word", "n", "weight", "most often in", "times as often"]], what)
 
 
 def heads_and_seeds(study: Study) -> Table:
@@ -181,14 +191,12 @@ def _learned(study: Study, name: str) -> tuple[str, str]:
 
 
 def deletion_curves(study: Study) -> Figure:
-    """What the named class loses without the keys that a measure ranks high, and with nothing but them."""
-    frame = _read(study, "deletions").query("check in ('top', 'keep', 'random', 'matched')")
+    """What the named class loses without the keys that a measure ranks high or low, and with nothing but high ones."""
+    frame = _read(study, "deletions")
     random = frame["check"].isin(["random", "matched"])
-    frame = frame.assign(
-        measure=frame["measure"].mask(random, frame["check"] + " keys"),
-        what=frame["check"].map({"keep": "with nothing but these keys"}).fillna("without these keys"),
-    )
-    means = _by_folds(study, frame, ["what", "variant", "measure", "share"])
+    frame["measure"] = frame["measure"].mask(random, frame["check"] + " keys")
+    parts = [frame[frame["check"].isin(checks)].assign(what=what) for what, checks in DELETED.items()]
+    means = _by_folds(study, pd.concat(parts), ["what", "variant", "measure", "share"])
     return figures.deletion_curves(means, f"mean over blocks, {study.corpus.title}")
 
 
@@ -262,16 +270,18 @@ def noise_curves(study: Study) -> Figure:
 
 
 def planted_cues(study: Study) -> Table:
-    """How well measures find the planted cues: trained networks beside untrained ones."""
+    """How well measures find the planted cues: trained networks beside untrained ones, and misled ones if filed."""
     if not _planted(study):
         raise MmerError(f"{study.corpus.title}: only the demo corpus knows where its cues are")
-    parts = [
-        _read(study, what).assign(network=name) for what, name in zip(TRUTH, ("trained", "untrained"), strict=True)
-    ]
+    networks = {"truth": "trained", "truth, untrained": "untrained"}
+    if not (missing := filed.missing(study, _tasks(study, MISLED))):
+        networks[MISLED] = "shuffled labels"
+    parts = [_read(study, what).assign(network=name) for what, name in networks.items()]
     frame = pd.concat(parts).query("check == 'auc'").assign(value=lambda x: 100 * x["value"])
     rows = [*BLOCK, "measure"]
     wide = _spread(_named(_by_folds(study, frame, [*rows, "network"])), rows, "network", 1)
     what = "Area under the curve (%, 50: chance) of measures for the planted cues, with 95% intervals over folds"
+    what += f"; for shuffled labels: explain.checked(study, '{MISLED}')" if missing else ""
     return _table(
         study, wide.sort_values("variant", key=lambda names: names.map(two(study).index), kind="stable"), what
     )

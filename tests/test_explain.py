@@ -57,6 +57,14 @@ def network(corpus, name: str, dtype=torch.float64, seed: int = 3) -> mc.FusionM
     return model.eval()
 
 
+def interval(folds, corpus) -> tuple[float, float, float]:
+    """The mean of the values of folds, and its 95% interval by the formula of Nadeau and Bengio."""
+    overlap = np.mean([len(f.test) / len(f.train) for f in corpus.folds.values()])
+    mean, spread = np.mean(folds), np.var(folds, ddof=1) * (1 / len(folds) + overlap)
+    half = student.ppf(0.975, len(folds) - 1) * np.sqrt(spread)
+    return mean, mean - half, mean + half
+
+
 def textbook(attention) -> nn.MultiheadAttention:
     twin = nn.MultiheadAttention(attention.out_proj.in_features, attention.heads, batch_first=True, dtype=torch.float64)
     twin.load_state_dict(attention.state_dict())
@@ -386,9 +394,8 @@ def test_seeds_that_agree_and_seeds_that_do_not(rng):
 def test_intervals_over_folds(corpus):
     frame = pd.DataFrame({"what": "x", "fold": [1, 1, 2, 3], "seed": [1, 2, 1, 1], "value": [1.0, 3.0, 4.0, 6.0]})
     found = across.over_folds(frame, ["what"], corpus).iloc[0]
-    d, overlap = np.array([2.0, 4.0, 6.0]), np.mean([len(f.test) / len(f.train) for f in corpus.folds.values()])
-    half = student.ppf(0.975, 2) * np.sqrt(d.var(ddof=1) * (1 / 3 + overlap))
-    assert (found["mean"], found["low"], found["high"]) == pytest.approx((4, 4 - half, 4 + half))
+    ends = interval(np.array([2.0, 4.0, 6.0]), corpus)
+    assert ends[0] == 4 and (found["mean"], found["low"], found["high"]) == pytest.approx(ends)
 
 
 # --------------------------------------------------------------------------------------------------- against the truth
@@ -467,13 +474,9 @@ def test_all_that_is_shown_says_first_that_it_is_not_computed_and_then_what_was_
 
     rows = filed.checked(study, "deletions", seeds=[1], variants=["self_tva"], progress=False)
     lost = rows.query("measure == 'weights' and block == 'v'").pivot_table("value", "fold", "check")
-    d = 100 * (lost["top"] - lost["matched"])
-    overlap = np.mean([len(f.test) / len(f.train) for f in study.corpus.folds.values()])
-    half = student.ppf(0.975, 2) * np.sqrt(d.var(ddof=1) * (1 / 3 + overlap))
+    ends = interval(100 * (lost["top"] - lost["matched"]), study.corpus)
     rule = made["explanation_rule"].frame.query("variant == 'self_tva' and block == 'video asks itself'")
-    assert rule["top over matched"].item() == "{:.1f} ({:.1f} to {:.1f})".format(
-        *(round(x, 1) + 0.0 for x in (d.mean(), d.mean() - half, d.mean() + half))
-    )
+    assert rule["top over matched"].item() == "{:.1f} ({:.1f} to {:.1f})".format(*(round(x, 1) + 0.0 for x in ends))
     c = mc.compare(study.results(), "uniform_tva", "self_tva", rope=0.02)
     assert rule["learned over uniform"].item().startswith(f"{round(100 * c.difference, 1) + 0.0:.1f} (")
 
@@ -487,6 +490,77 @@ def test_all_that_is_shown_says_first_that_it_is_not_computed_and_then_what_was_
     assert cell["self_tva"].startswith(f"{round(mean, 1) + 0.0:.1f} (")
     shifted = change.assign(accuracy=0.75 + change["accuracy"])
     assert cell["verdict"] == mc.compare(shifted, "self_tva", "cross_tva_corrected", rope=0.02).verdict
+
+
+def test_bands_of_weights_are_intervals_over_folds(study):
+    explained.compute(study, progress=False)
+    frame = filed.checked(study, "attended", ["self_tva"], progress=False)
+    ax = explained.weights_over_time(study).axes[1]
+    assert ax.get_title() == "Self T+V+A: video asks itself"
+    for n, name in enumerate(study.corpus.classes):
+        line, band = ax.lines[n], ax.collections[n].get_paths()[0].vertices
+        mine = frame[(frame["block"] == "v") & (frame["class"] == line.get_label())]
+        mean, low, high = interval(mine.groupby("fold")["time 3"].mean(), study.corpus)
+        assert name in set(frame["class"]) and line.get_xydata()[2] == pytest.approx((0.25, mean))
+        assert np.unique(band[np.isclose(band[:, 0], 0.25), 1].round(6)) == pytest.approx((low, high), abs=1e-5)
+
+
+def test_words_have_intervals_over_the_folds_that_they_stand_in(study):
+    explained.compute(study, progress=False)
+    table = explained.attended_words(study).frame
+    frame = filed.checked(study, "words", ["self_tva", "cross_tva_corrected"], progress=False)
+    seen = set()
+    for row in table.itertuples():
+        mine = frame[(frame["variant"] == row.variant) & (frame["word"] == row.word)]
+        folds = [np.average(f["weight"], weights=f["n"]) for _, f in mine.groupby("fold")]
+        told = (
+            "{:.2f} ({:.2f} to {:.2f})".format(*interval(folds, study.corpus)) if len(folds) > 1 else f"{folds[0]:.2f}"
+        )
+        assert row.weight == told, row.word
+        seen.add(len(folds))
+    assert 3 in seen
+    for _, mine in table.groupby("variant"):
+        means = mine["weight"].str.split().str[0].astype(float)
+        assert len(mine) > 1 and means.is_monotonic_decreasing
+    alone = pd.DataFrame({"mean": [1.0], "low": [np.nan], "high": [np.nan]})
+    assert explained._told(alone, 2)["told"].item() == "1.00"
+
+
+def test_the_lowest_keys_are_deleted_beside_as_many_random_ones(study):
+    explained.compute(study, progress=False)
+    rows = filed.checked(study, "deletions", ["self_tva"], seeds=[1], progress=False).query("share == 0.2")
+    axes = {ax.get_title(): ax for ax in explained.deletion_curves(study).axes}
+    assert len(axes) == 6
+    for part, checks in {
+        "without the highest keys": {"weights": "top", "random keys": "random", "matched keys": "matched"},
+        "without the lowest keys": {"weights": "bottom", "random keys": "random"},
+        "with only the highest keys": {"weights": "keep"},
+    }.items():
+        drawn = {c.get_label(): c.lines for c in axes[f"Self T+V+A: {part}"].containers if len(c.lines[0].get_xdata())}
+        assert set(drawn) == {"contributions", "integrated gradients", "leave-one-out", *checks}
+        for measure, check in checks.items():
+            mine = rows[(rows["check"] == check) & (rows["measure"] == "weights")]
+            mean, low, high = interval(100 * mine.groupby("fold")["value"].mean(), study.corpus)
+            line, _, (bars,) = drawn[measure]
+            assert line.get_ydata()[3] == pytest.approx(mean)
+            assert bars.get_segments()[3][:, 1] == pytest.approx((low, high)), (part, measure)
+
+
+def test_networks_of_shuffled_labels_stand_beside_the_others_once_they_are_filed(study, monkeypatch):
+    explained.compute(study, progress=False)
+    asked, names = "truth, shuffled labels", ["self_tva", "cross_tva_corrected"]
+    filed.checked(study, asked, names[1:], seeds=[1], progress=False)  # not yet all that are shown
+    before = explained.planted_cues(study)
+    assert "shuffled labels" not in before.frame and f"explain.checked(study, '{asked}')" in before.caption
+    rows = filed.checked(study, asked, names, seeds=[1], progress=False)
+    monkeypatch.setattr(filed, "in_processes", None)  # a table computes nothing
+    after = explained.planted_cues(study)
+    assert list(after.frame.columns[-3:]) == ["trained", "untrained", "shuffled labels"]
+    assert "explain.checked" not in after.caption and after.frame.drop(columns="shuffled labels").equals(before.frame)
+    mine = rows.query("variant == 'self_tva' and block == 'audio' and check == 'auc' and measure == 'occlusion'")
+    cell = after.frame.query("variant == 'self_tva' and block == 'audio' and measure == 'occlusion'")
+    ends = interval(100 * mine.groupby("fold")["value"].mean(), study.corpus)
+    assert cell["shuffled labels"].item() == "{:.1f} ({:.1f} to {:.1f})".format(*ends)
 
 
 @pytest.mark.parametrize(

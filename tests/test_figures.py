@@ -145,7 +145,7 @@ def every_picture(study) -> dict:
 def means(**columns) -> pd.DataFrame:
     """A row for each combination, of one variant."""
     rows = [dict(zip(columns, place, strict=True)) for place in itertools.product(*columns.values())]
-    return pd.DataFrame(rows).assign(variant="self_tva", mean=0.2, low=0.1, high=0.3, weight=1.0)
+    return pd.DataFrame(rows).assign(variant="self_tva", mean=0.2, low=0.1, high=0.3)
 
 
 def content(ax) -> list:

@@ -22,7 +22,7 @@ import pytest
 from matplotlib.text import Text
 
 import mmer_core as mc
-from mmer_core import figures, stats
+from mmer_core import explained, figures, stats
 from mmer_core.explain import AttentionMap, Axis, Explanation, block_name
 from mmer_core.figures import letters
 from mmer_core.figures.parts import COLOURS
@@ -94,7 +94,7 @@ def checks(variants, **columns) -> pd.DataFrame:
     rng, keys = np.random.default_rng(6), ["variant", *columns]
     rows = [dict(zip(keys, place, strict=True)) for place in itertools.product(variants, *columns.values())]
     means = rng.random(len(rows)) - 0.3
-    return pd.DataFrame(rows).assign(mean=means, low=means - 0.1, high=means + 0.1, weight=1 + means)
+    return pd.DataFrame(rows).assign(mean=means, low=means - 0.1, high=means + 0.1)
 
 
 def table(n) -> np.ndarray:
@@ -138,10 +138,11 @@ def extreme(demo) -> dict:
         "confusion_difference": [(table(len(n)), table(len(n)).T, n, TITLE) for n in (demo.classes, TWENTY)],
         "deletion_curves": [
             (
-                checks(TWO, what=["without these keys", "with nothing but these keys"], measure=ODD[:3], share=SHARES),
+                checks(TWO, what=list(explained.DELETED), measure=ODD[:3], share=SHARES),
                 "t",
             ),
             (checks(LONG[:2], what=["frames set to zero"], measure=TWENTY[:7], share=SHARES), TITLE),
+            (checks(LONG[:2], what=list(explained.DELETED), measure=TWENTY[:7], share=SHARES), TITLE),
         ],
         "embedding_coverage": [(demo,)],
         "fold_sizes": [(demo,), (folded(demo, 60),)],

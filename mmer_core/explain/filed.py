@@ -113,13 +113,17 @@ def tasks_of(
     return tasks
 
 
+def missing(study: Study, tasks: Sequence[Task]) -> list[Task]:
+    """What is not filed yet."""
+    return [task for task in tasks if not task.file(study.ledger.folder).is_file()]
+
+
 def compute(study: Study, tasks: Sequence[Task], progress: bool = True, executor=None) -> None:
     """Compute what is not filed yet, in the study's workers."""
-    missing = [task for task in tasks if not task.file(study.ledger.folder).is_file()]
-    if not missing:
+    if not (todo := missing(study, tasks)):
         return
-    work = in_processes(study.corpus, study.ledger, missing, executor, work=_work)
-    with closing(work) as done, progress_bar(len(missing), disable=not progress) as bar:
+    work = in_processes(study.corpus, study.ledger, todo, executor, work=_work)
+    with closing(work) as done, progress_bar(len(todo), disable=not progress) as bar:
         for task, _ in done:
             bar.set_postfix_str(f"{task.what}: {task.run}", refresh=False)
             bar.update()

@@ -16,19 +16,20 @@ def _look(n: int) -> dict:
 
 @styled
 def weights_over_time(means: pd.DataFrame, title: str) -> Figure:
-    """Mean weight over normalised time: a panel a block, a line a class.
+    """Mean weight over normalised time, with 95% intervals: a panel a block, a line in a band a class.
 
-    Columns: variant, block, class, time (0 to 1), weight (1: uniform).
+    Columns: variant, block, class, time (0 to 1), mean, low, high (1: uniform).
     """
     blocks = list(dict.fromkeys(zip(means["variant"], means["block"], strict=True)))
     columns, classes = min(3, len(blocks)), list(dict.fromkeys(means["class"]))
-    rows = -(-len(blocks) // columns)
-    fig, axes = subplots(PAGE, 1.0 * rows, rows, columns, sharex=True, sharey=True, squeeze=False)
+    rows, thin = -(-len(blocks) // columns), min(0.15, 0.7 / len(classes))  # where many bands lie on each other
+    fig, axes = subplots(PAGE, 1.2 * rows, rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, (variant, block) in zip(axes.flat, blocks, strict=False):
         mine = means[(means["variant"] == variant) & (means["block"] == block)]
         for n, name in enumerate(classes):
             one = mine[mine["class"] == name]
-            ax.plot(one["time"], one["weight"], label=name, markersize=2.5, **_look(n))
+            ax.plot(one["time"], one["mean"], label=name, markersize=2.5, **_look(n))
+            ax.fill_between(one["time"], one["low"], one["high"], color=series(n)["color"], alpha=thin, linewidth=0)
         ax.axhline(1, color="black", linestyle=":", linewidth=0.6)
         ax.set_title(f"{variant}: {block}")
     for ax in axes.flat[len(blocks) :]:
