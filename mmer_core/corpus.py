@@ -14,7 +14,7 @@ A corpus may lack one or two of the modalities; then it has neither their arrays
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,6 +101,11 @@ class Corpus:
     def __repr__(self) -> str:
         kind = "synthetic corpus" if self.synthetic else "corpus"
         return f"<{kind} {self.name!r}: {len(self)} utterances, {len(self.classes)} classes, {len(self.folds)} folds>"
+
+    @property
+    def modalities(self) -> str:
+        """The letters of the modalities that there are, such as "tva"."""
+        return "".join(m for m, name in MODALITIES.items() if name in self.lengths)
 
     @property
     def title(self) -> str:
@@ -270,6 +275,15 @@ def check_folds(where: object, folds: Mapping[int, Fold], n: int, ids: Sequence[
                     f"{where} fold {k}", f"no utterance in both {PARTS[seen[both[0]] - 1]} and {part}", found
                 )
             seen[rows] = number
+
+
+def about_tests(folds: Iterable[Fold]) -> list[str]:
+    """Whether test parts share utterances, as a finding; nothing of one fold alone."""
+    tests = [np.unique(fold.test) for fold in folds]
+    twice = int((np.unique(np.concatenate(tests), return_counts=True)[1] > 1).sum()) if tests else 0
+    if twice:
+        return [f"{twice} utterances stand in the test parts of more than one fold."]
+    return ["No two test parts share an utterance."] if len(tests) > 1 else []
 
 
 def sizes_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Size]:

@@ -1,26 +1,23 @@
 """The declaration: all that is decided before the runs, checked in one place wherever it was said. Needs no torch."""
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmer_core.corpus import Corpus
 from mmer_core.demo import make_demo_corpus
-from mmer_core.errors import MmerError
-from mmer_core.formats import open_corpus
+from mmer_core.errors import CorpusError, MmerError
+from mmer_core.formats import adapted, open_corpus
+from mmer_core.labels import Classes
 from mmer_core.metrics import METRICS
 from mmer_core.paths import root
 from mmer_core.protocol import Protocol
+from mmer_core.texts import read_toml
 from mmer_core.variant import PAPER_VARIANTS, Variant
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Pair = tuple[str, str]  # names of two variants
 FAMILIES = ("attention", "modalities")  # of pairs, by what the two of a pair differ in
@@ -32,6 +29,12 @@ class Declaration:
 
     corpus: str = "demo"  # the built-in synthetic corpus; else a path
     store: str | None = None  # where a corpus in another format is imported to
+    text: str | None = None  # which features of a plain folder that has several sets; so the next two
+    video: str | None = None
+    audio: str | None = None
+    skip: bool = False  # leave out, and tell, utterances that cannot be used
+    classes: Classes | None = None  # a set of labels, names for names, or edges of scores; None: as the corpus has them
+    folds_from: str | dict | None = None  # a partition file, or k, by and seed; None: those of the corpus
     variants: tuple[Variant, ...] = tuple(PAPER_VARIANTS.values())
     folds: tuple[int, ...] | None = None  # None: all
     seeds: tuple[int, ...] = tuple(range(1, 11))  # the paper's ten
@@ -65,9 +68,11 @@ class Declaration:
         return self.file.parent if self.file else Path.cwd()
 
     def open_corpus(self) -> Corpus:
+        folds: Any = self.folder / self.folds_from if isinstance(self.folds_from, str) else self.folds_from
         if self.corpus == "demo":
-            return make_demo_corpus(self.folder / "demo")
-        return open_corpus(self.folder / self.corpus, self.store and self.folder / self.store)
+            return adapted(make_demo_corpus(self.folder / "demo"), folds, self.classes)
+        store, sets = self.store and self.folder / self.store, (self.text, self.video, self.audio)
+        return open_corpus(self.folder / self.corpus, store, folds, self.classes, self.skip, *sets)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -80,9 +85,9 @@ def read(path: str | Path | None = None, **changes: object) -> Declaration:
     """The declaration in a file (by default $MMER_STUDY, or else data/study.toml), with changes for this once."""
     file = Path(path or os.environ.get("MMER_STUDY") or root() / "data" / "study.toml").expanduser().resolve()
     try:
-        declared = Declaration(file=file).changed(**tomllib.loads(file.read_text(encoding="utf-8")))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MmerError(f"{file}: expected the declaration of a study, found {type(error).__name__}: {error}") from None
+        declared = Declaration(file=file).changed(**read_toml(file, "the declaration of a study"))
+    except CorpusError:
+        raise
     except MmerError as error:
         raise MmerError(f"{file}: {error}") from None
     return declared.changed(**changes)
@@ -169,11 +174,23 @@ def _protocol(given: dict | Protocol) -> Protocol:
     return Protocol(**given)
 
 
-_MAY_BE_NONE = ("store", "folds", "margin", "comparisons", "ledger")
+_FEATURES = ("a name of features, or 'none'", str, str)
+_MAY_BE_NONE = ("store", "text", "video", "audio", "classes", "folds_from", "folds", "margin", "comparisons", "ledger")
 # What each is, the types in which it may be given, and what is kept of it (None: it is wrong).
 _SETTINGS: dict[str, tuple] = {
     "corpus": ("a path", (str, Path), os.path.expanduser),
     "store": ("a path", (str, Path), os.path.expanduser),
+    **{"text": _FEATURES, "video": _FEATURES, "audio": _FEATURES, "skip": ("true or false", bool, bool)},
+    "classes": (
+        "a set of labels, a table of old and new names, or edges of scores",
+        (str, dict, list, tuple),
+        lambda x: x,
+    ),
+    "folds_from": (
+        "a partition file, or a table of k, by and seed",
+        (str, Path, dict),
+        lambda x: x if isinstance(x, dict) else os.path.expanduser(x),
+    ),
     "variants": ("a list of variants", Iterable, _variants),
     "folds": ("a list of whole numbers from 0 on", Iterable, _whole_numbers),
     "seeds": ("a list of whole numbers from 0 on", Iterable, _whole_numbers),

@@ -264,6 +264,12 @@ def crossing(corpus: Corpus) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["fold", *named])
 
 
+def leaks(corpus: Corpus) -> list[str]:
+    """What crosses the parts of a fold, at most, in sentences."""
+    worst = crossing(corpus).drop(columns="fold").max() if corpus.folds else {}
+    return [f"{int(n)} {what} of a fold, at most." if n else f"No {what} of a fold." for what, n in worst.items()]
+
+
 def _said(corpus: Corpus) -> list | None:
     """Each text of at least five words in a form that can be compared, others as ""; None if there are no texts."""
     if corpus.texts is not None:

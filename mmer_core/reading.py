@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmer_core.corpus import MODALITIES, PARTS, Corpus
+from mmer_core.corpus import PARTS, Corpus
 from mmer_core.declaration import FAMILIES, Declaration, Pair, added_modalities, declared_pairs
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Ledger, Record, Run
@@ -26,14 +26,24 @@ class Reader:
     def __init__(self, corpus: Corpus, declaration: Declaration, ledger: Ledger | None = None):
         self.corpus, self.declaration = corpus, declaration
         self.ledger = ledger or Ledger(declaration.folder / (declaration.ledger or f"runs/{corpus.name}"))
-        self.variants = {variant.name: variant for variant in declaration.variants}
+        self.left_out = [v.name for v in declaration.variants if not set(v.modalities) <= set(corpus.modalities)]
+        self.variants = {v.name: v for v in declaration.variants if v.name not in self.left_out}
+        where = f"{declaration.file}: " if declaration.file else ""
+        if not self.variants:
+            raise MmerError(
+                f"{where}every variant needs a modality that is missing: {corpus!r} has {[*corpus.lengths]}"
+            )
+        if self.left_out:
+            pairs = [c for c in declaration.comparisons or FAMILIES[:1] if not set(self.left_out) & {*c}]
+            self.declaration = declaration.changed(variants=self.variants.values(), comparisons=pairs)
+        if not corpus.folds:
+            raise MmerError(f"{where}{corpus!r} names no folds; say folds_from, such as {{k = 5, by = 'speaker'}}")
         self.seeds, self.protocol = list(declaration.seeds), declaration.protocol
         self.folds = list(declaration.folds or corpus.folds)
         if lacking := set(self.folds) - set(corpus.folds):
-            where = f"{declaration.file}: " if declaration.file else ""
             raise MmerError(f"{where}{corpus!r} has the folds {list(corpus.folds)}; got {sorted(lacking)}")
         self.primary_metric, self.margin = declaration.primary_metric, declaration.margin
-        wanted = product(declaration.variants, self.seeds, self.folds)
+        wanted = product(self.variants.values(), self.seeds, self.folds)
         self.runs = [Run(corpus.fingerprint, variant, fold, seed, self.protocol) for variant, seed, fold in wanted]
 
     def missing(self) -> list[Run]:
@@ -126,7 +136,8 @@ class Reader:
             reasons.append(f"the margin was {noted['margin']} when the runs began")
         declared = noted.get("comparisons") if noted else self.declaration.comparisons  # older ledgers noted none
         both = [Variant.from_name(name) for name in pair or ()]
-        declared = declared_pairs(FAMILIES[:1] if declared is None else declared, both, self._modalities)
+        most = len(self.corpus.modalities)
+        declared = declared_pairs(FAMILIES[:1] if declared is None else declared, both, most)
         if pair and set(pair) not in map(set, declared):
             reasons.append("the comparison was picked by hand")
         return ", and ".join(reasons)
@@ -157,7 +168,7 @@ class Reader:
 
     def additions(self) -> list[Pair]:
         """What each modality adds: pairs of variants, one with all modalities and the same one without one of them."""
-        return added_modalities(list(self.variants.values()), self._modalities)
+        return added_modalities(list(self.variants.values()), len(self.corpus.modalities))
 
     def judged(self) -> list[Difference]:
         """The verdicts on the declared pairs: over folds, or in a study of one or two folds on each split by itself.
@@ -197,10 +208,6 @@ class Reader:
         """A variant's name, with "7 of 10 runs" behind it while some are missing."""
         done, wanted = len(self._finished(variant)), len(self.folds) * len(self.seeds)
         return variant if done == wanted or variant not in self.variants else f"{variant} ({done} of {wanted} runs)"
-
-    @property
-    def _modalities(self) -> int:
-        return sum(name in self.corpus.lengths for name in MODALITIES.values())
 
     def _pairs(self, pairs: Iterable[Pair] | None) -> list[Pair]:
         if self.margin is None:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mmer_core.arrays import check_range, digest, frame_scale, frames_digest, moments
-from mmer_core.corpus import HOLDS, PARTS, Corpus, Fold, check_folds, open_store, write_description
+from mmer_core.corpus import HOLDS, PARTS, Corpus, Fold, about_tests, check_folds, open_store, write_description
 from mmer_core.errors import CorpusError
 from mmer_core.texts import check_unicode
 
@@ -75,13 +75,13 @@ def write_store(source: Source, path: str | Path) -> Corpus:
             intake = _Intake(source, lambda name: files.enter_context(open(folder / f"{name}.npy", "wb")))
             for utterance in source.utterances():
                 intake.take(utterance)
-            if not intake.rows:
+            if not intake.rows and not source.folds:  # else the part is named
                 raise CorpusError(source.facts["source"], "at least one utterance that can be used", "none")
             for name in intake.files:
                 intake.write_head(name, len(intake.rows))
         if source.embedding is not None:
             np.save(folder / "embedding.npy", source.embedding)
-        facts = {**source.facts, **intake.facts, "dropped": intake.dropped, "findings": intake.findings()}
+        facts = {**source.facts, "ids": [], **intake.facts, "dropped": intake.dropped, "findings": intake.findings()}
         finish_store(folder, source.digests(intake.contents), intake.places, facts)
         open_store(folder)  # checks it: no store appears that contradicts itself
     return open_store(path)
@@ -225,19 +225,17 @@ class _Intake:
         A fold that was scaled by itself holds the gists (words, label, lengths) of another one with other numbers: then
         the corpus has more rows of a gist than the fold that has most of them.
         """
-        most: Counter[bytes] = Counter()
-        for fold in dict.fromkeys(k for k, _ in self.places):
+        folds, most = dict.fromkeys(k for k, _ in self.places), Counter[bytes]()
+        for fold in folds:
             most |= Counter(self.gists[row] for (k, _), rows in self.places.items() if k == fold for row in rows)
-        if scaled := (Counter(self.gists) - most).total():
+        scaled = (Counter(self.gists) - most).total() if len(folds) > 1 and not self.source.named else 0
+        if scaled:
             yield (
                 f"{scaled} utterances have the words, label and lengths of one in another fold but other numbers "
                 "(folds scaled by themselves?): each fold keeps its own copy; whether test parts overlap is unknown."
             )
-        tested = Counter(row for (_, part), rows in self.places.items() if part == "test" for row in set(rows))
-        if twice := sum(count > 1 for count in tested.values()):
-            yield f"{twice} utterances stand in the test parts of more than one fold."
-        elif not scaled:
-            yield "No two test parts share an utterance."
+        parts = (Fold(*(np.array(self.places[k, part], np.int64) for part in PARTS)) for k in folds)
+        yield from (told for told in about_tests(parts) if not scaled or "share" not in told)
         if contrary := sum(count > 1 for count in Counter(self.unlabelled).values()):
             yield f"{contrary} utterances occur with the same content and different labels."
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmer_core.arrays import frame_scale, moments
-from mmer_core.corpus import PER_ROW, Corpus, Fold, check_folds, open_store
+from mmer_core.corpus import PER_ROW, Corpus, Fold, about_tests, check_folds, open_store
 
 
 def with_classes(corpus: Corpus, label: np.ndarray, classes: Sequence[str], name: str, told: Iterable[str]) -> Corpus:
@@ -34,9 +34,11 @@ def with_folds(corpus: Corpus, folds: Mapping[int, Fold], told: Iterable[str] = 
     rank[canonical(corpus)] = np.arange(len(corpus))
     parts = {int(k): Fold(*(np.asarray(rows, np.int64) for rows in fold)) for k, fold in folds.items()}
     check_folds(corpus.title, parts, len(corpus), corpus.ids)
+    told = [*told, *about_tests(parts.values())]
     ordered = {k: Fold(*(rows[np.argsort(rank[rows])] for rows in fold)) for k, fold in sorted(parts.items())}
     at = np.arange(len(corpus)) if corpus.at is None else corpus.at
-    return _view(corpus.path, (at, corpus.label, corpus.classes, ordered, corpus.name, [*corpus.findings, *told]))
+    found = [sentence for sentence in corpus.findings if "test parts" not in sentence]  # of other folds
+    return _view(corpus.path, (at, corpus.label, corpus.classes, ordered, corpus.name, [*found, *told]))
 
 
 def canonical(corpus: Corpus) -> np.ndarray:

@@ -132,7 +132,7 @@ def test_more_than_nine_folds_come_in_order(tmp_path):
 
 
 def test_files_that_are_not_asked_for_do_no_harm(tmp_path, tree):
-    for name in ("README.txt", "fold03", "folder", "fold01/train_audio_prosody.npy"):
+    for name in ("README.txt", "folds.txt", "folder", "fold01/train_audio_prosody.npy"):
         (tree / name).write_text("not an array")
     assert len(mc.open_corpus(tree, tmp_path / "store")) == 20
 

@@ -285,7 +285,7 @@ LIES = {
     "a negative label": (lie("label", 0, -1), "label.npy: expected labels in 0..1, found -1"),
     "rows out of range": (rows_beyond, "folds.npz: expected rows in 0..29, found"),
     "other sizes": (other_sizes, "corpus.json: expected the sizes of the arrays"),
-    "fewer ids": (fewer_ids, "corpus.json: expected 30 utterances, as in label.npy, found {'audio': 30, 'ids': 29"),
+    "fewer ids": (fewer_ids, "corpus.json: expected 30 utterances, as in label.npy, found {'audio': 30"),
 }
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mmer_core import figures, stats, tables
 from mmer_core.analyses import ANALYSES, MAIN, Item, two
 from mmer_core.bundle import article
+from mmer_core.corpus import Corpus
 from mmer_core.errors import MmerError
 from mmer_core.explain import block_name, explain
 from mmer_core.explained import EXPLAINED
@@ -59,14 +60,19 @@ def subjects(study: Study) -> dict[str, list[str]]:
         mine = [variant for variant, attention in trained.items() if attention in kinds]
         verdicts = [pair for pair in pairs if set(pair) & set(mine) and name in KINDS_OF_TABLES]
         about[name] = list(dict.fromkeys([*mine, *itertools.chain(*verdicts)]))
-    about["learning_curves"] = _best(list(trained))
+    about["learning_curves"] = _best(study.corpus, list(trained))
     for name, make in everything(study).items():
         about.setdefault(name, [v for v in make.args[1:] if v] if isinstance(make, partial) else [])  # of one or two
     return about
 
 
-def _best(trained: list[str]) -> list[str]:
-    return [name for name in ("self_tva", "cross_tva") if name in trained] or trained[:1]
+def _best(corpus: Corpus, trained: list[str]) -> list[str]:
+    return [name for name in _whole(corpus) if name in trained] or trained[:1]
+
+
+def _whole(corpus: Corpus) -> list[str]:
+    """Self- and cross-attention on all modalities that there are."""
+    return [f"{kind}_{corpus.modalities}" for kind in ("self", "cross")]
 
 
 def everything(study: Study) -> dict[str, Callable[[], Item]]:
@@ -89,9 +95,9 @@ def everything(study: Study) -> dict[str, Callable[[], Item]]:
     items |= {name: partial(_scores, study, kinds) for name, kinds in KINDS.items()}
     items |= {name: partial(_results, study, kinds) for name, kinds in KINDS_OF_TABLES.items()}
     trained = list(dict.fromkeys(results["variant"]))
-    best = _best(trained)
+    best = _best(corpus, trained)
     items["learning_curves"] = lambda: learning_curves(study, best)
-    declared = [name for name in ("self_tva", "cross_tva") if name in study.variants] or list(study.variants)[:1]
+    declared = [name for name in _whole(corpus) if name in study.variants] or list(study.variants)[:1]
     for name in dict.fromkeys([*best, *declared]):
         items[f"confusion_{name}"] = partial(confusion, study, name)
         items[f"attention_{name}"] = partial(_attention, study, name)

@@ -44,13 +44,14 @@ def open_corpus(
     CorpusError names the file, what was expected and what was found. No half-written store is left.
     """
     chosen = {m: name for m, name in {"text": text, "video": video, "audio": audio}.items() if name is not None}
-    corpus = _imported(path, store, skip, chosen)
+    return adapted(_imported(path, store, skip, chosen), folds, classes)
+
+
+def adapted(corpus: Corpus, folds: Folds | None, classes: Classes | None) -> Corpus:
+    """The corpus with other classes, and with folds of a partition file, made ones, or given ones."""
     corpus = corpus if classes is None else relabelled(corpus, classes)
-    return corpus if folds is None else refolded(corpus, folds)
-
-
-def refolded(corpus: Corpus, folds: Folds) -> Corpus:
-    """The corpus with other folds: those of a partition file, made ones, or given ones."""
+    if folds is None:
+        return corpus
     if isinstance(folds, (str, Path)):
         return with_folds(corpus, *partition(corpus, Path(folds).expanduser()))
     if all(isinstance(k, str) for k in folds):

@@ -9,6 +9,7 @@ corpus is opened. Frames start at the first that is valid, wherever the padding 
 lengths, or from the first to the last frame that is not zero, in this order.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Splits(Source):
     def __init__(self, file: Path, skip: bool = False):
         self.file, self.skip = file, skip
         self.told: list[str] = []
+        self.tally: Counter[str] = Counter()
         self.sizes: list[tuple] = []  # [T, D] of each modality in the train part
         data = read_pickle(file, EXPECTED)
         if isinstance(data, (tuple, list)):
@@ -72,7 +74,7 @@ class Splits(Source):
                 yield Utterance(name, [(1, part)], int(self.label[part][i]), lengths, arrays, facts=facts)
 
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
-        return [*counts, *dict.fromkeys(self.told), *overlaps]
+        return [*counts, *dict.fromkeys(self.told), *(f"{n} {what}." for what, n in self.tally.items() if n), *overlaps]
 
     def _n(self, part: str) -> int:
         return len(next(iter(self.frames[part].values()))[0])
@@ -89,11 +91,11 @@ class Splits(Source):
                 found_ = f"{list(x.shape)}" + (f": {NO_TIME}" if x.ndim == 2 else "")
                 raise CorpusError(where, "features [N, T, D]", found_)
             if m == "audio" and (gone := int((x == -np.inf).sum())):
-                self.told.append(f"{gone} numbers of audio in {part} are -inf, taken as 0.")
+                self.tally["numbers of audio are -inf, taken as 0"] += gone
             how, start, n = self._valid(part, m, key, x)
             left = int(((start > 0) & (n > 0)).sum())
             self.told.append(f"{m}: lengths from {how}.")
-            self.told += [f"{left} rows of {m} in {part} are padded on the left: rolled to the start."] if left else []
+            self.tally[f"rows of {m} are padded on the left: rolled to the start"] += left
             found[m] = (x, start, n)
             sizes.add(len(x))
         if len(sizes) != 1:
@@ -128,8 +130,8 @@ class Splits(Source):
             raise CorpusError(f"{where} {key}_lengths", f"{len(x)} whole numbers in 0..{steps}", f"{lengths[:5]}, ..")
         lengths = lengths.astype(np.int64)
         left = (start >= steps - lengths) & (start + n > lengths) & (n > 0)
-        if behind := int(((start + n > lengths) & ~left).sum()):
-            self.told.append(f"{behind} rows of {m} in {part} hold numbers behind their stated length: left out.")
+        behind = (start + n > lengths) & ~left
+        self.tally[f"rows of {m} hold numbers behind their stated length: left out"] += int(behind.sum())
         return f"{key}_lengths", np.where(left, steps - lengths, 0), lengths
 
     def _labels(self) -> tuple[list[str], dict[str, np.ndarray] | None, dict[str, np.ndarray]]:
@@ -151,8 +153,7 @@ class Splits(Source):
         if len(odd) and not self.skip:
             found = f"{flags[odd[0]].sum()} in row {odd[0]} ({len(odd)} such; skip=True leaves them out)"
             raise CorpusError(f"{self.file} {part} {key}", "one positive flag an utterance", found)
-        if len(odd):
-            self.told.append(f"{len(odd)} utterances of {part} without exactly one positive flag are left out.")
+        self.tally["utterances without exactly one positive flag are left out"] += len(odd)
         return np.where(flags.sum(1) == 1, flags.argmax(1), -1)
 
 

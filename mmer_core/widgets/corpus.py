@@ -8,6 +8,7 @@ from pathlib import Path
 import ipywidgets as W
 
 from mmer_core.corpus import Corpus
+from mmer_core.folds import crossing, leaks
 from mmer_core.formats import open_corpus
 from mmer_core.paths import root
 from mmer_core.widgets.kit import Panel, Shown, View, table
@@ -38,11 +39,17 @@ def find(path: str) -> Path:
 
 def corpus_shown(corpus: Corpus, studied: Corpus | None = None) -> Shown:
     """The findings and tables of a corpus's report; how to study it, if another one is studied."""
-    headings = ("Utterances of each class", "Utterances in the parts of each fold", "Time steps", "Words")
+    headings = (
+        "Utterances of each class",
+        "Utterances in the parts of each fold",
+        "Time steps",
+        "Words",
+        "In two parts of a fold",
+    )
     formats = {"share": "{:.1%}", "share of padding": "{:.1%}", "5%": "{:g}", "median": "{:g}", "95%": "{:g}"}
-    frames = zip(headings, corpus.report().values(), strict=True)
+    frames = zip(headings, [*corpus.report().values(), crossing(corpus)], strict=True)
     tables = "".join(f"<div><b>{heading}</b>{table(frame, **formats)}</div>" for heading, frame in frames)
-    findings = "".join(f"<li>{escape(s)}</li>" for s in corpus.findings)
+    findings = "".join(f"<li>{escape(s)}</li>" for s in [*corpus.findings, *leaks(corpus)])
     head = f"<b>{escape(corpus.title)}</b>: {len(corpus)} utterances, {len(corpus.classes)} classes"
     if studied is not None and corpus.path != studied.path:
         line = escape(f'corpus = "{corpus.path}"')
