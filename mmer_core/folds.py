@@ -47,6 +47,7 @@ def make_folds(corpus: Corpus, k: int | None = 5, by: str | None = "speaker", se
     Args:
         k: how many; None leaves each group out once ("session": the protocol of most IEMOCAP studies).
         by: "speaker", "dialogue" or "session"; None deals utterances out by class alone.
+        seed: of what is left to chance: with groups, little is.
 
     The dev part is taken from the train part, by group as well: with k None the next group, else one of k shares.
     MmerError if the corpus does not name the groups, or has too few of them.
