@@ -80,7 +80,7 @@ class Study(Reader):
         changed = {k: v for k, v in asdict(self.protocol).items() if v != getattr(Protocol, k)}
         protocol = "".join(f", {k} = {v} (paper: {getattr(Protocol, k)})" for k, v in changed.items())
         what = f"{len(self.variants)} variants on the {self.corpus.title}{protocol}"
-        what += f", which lacks what {len(self.left_out)} more need" if self.left_out else ""
+        what += f", {len(self.left_out)} more need a modality that it lacks" if self.left_out else ""
         return f"<study of {what}: {len(self.runs) - len(self.missing())} of {len(self.runs)} runs done>"
 
     def select(self, *patterns: str) -> "Study":

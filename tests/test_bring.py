@@ -367,7 +367,7 @@ classes = {calm = "calm", glad = "warm", cross = "warm"}\nvideo = "none"\n"""
     study = mc.open_study(tmp_path / "study.toml")
     assert study.corpus.modalities == "ta" and study.corpus.classes == ["calm", "warm"] and study.folds == [1, 2, 3]
     assert set(study.variants) == {"self_t", "self_a", "self_ta", "cross_ta"}
-    assert "10 more need" in repr(study)
+    assert "10 more need a modality that it lacks" in repr(study)
     made = mc.make_folds(study.corpus, 3, "speaker", 1)
     assert [r.tolist() for r in made[2]] == [r.tolist() for r in study.corpus.folds[2]]
     mc.write_folds(study.corpus, made, tmp_path / "folds.csv")

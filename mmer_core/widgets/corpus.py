@@ -1,5 +1,6 @@
 """The panel of notebook 01: open a corpus and read its report."""
 
+import json
 import os
 from functools import partial
 from html import escape
@@ -52,6 +53,8 @@ def corpus_shown(corpus: Corpus, studied: Corpus | None = None) -> Shown:
     findings = "".join(f"<li>{escape(s)}</li>" for s in [*corpus.findings, *leaks(corpus)])
     head = f"<b>{escape(corpus.title)}</b>: {len(corpus)} utterances, {len(corpus.classes)} classes"
     if studied is not None and corpus.path != studied.path:
-        line = escape(f'corpus = "{corpus.path}"')
-        head += f"<br>To study this corpus, write <code>{line}</code> into data/study.toml and run all again."
+        lines = [f"corpus = {json.dumps(str(corpus.path), ensure_ascii=False)}"]  # TOML quotes as JSON does
+        lines += [] if corpus.folds else ['folds_from = {k = 5, by = "speaker"}']
+        said = " and ".join(f"<code>{escape(line)}</code>" for line in lines)
+        head += f"<br>To study this corpus, write {said} into data/study.toml and run all again."
     return Shown(f"{head}<ul>{findings}</ul>", details=f'<div class="mmer-pictures">{tables}</div>')

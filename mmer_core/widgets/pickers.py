@@ -22,7 +22,8 @@ class VariantPicker:
     """Toggles for one variant. Those that would lead to a variant without a meaning are switched off, and say why."""
 
     def __init__(self, study: Study, attentions: Sequence[str]):
-        self.study, self.attentions, corpus = study, tuple(attentions), study.corpus
+        self.study, corpus = study, study.corpus
+        self.attentions = tuple(a for a in attentions if len(corpus.lengths) > 1 or a in ALONE) or ALONE
         self.here = {m: name for m, name in MODALITIES.items() if name in corpus.lengths}
         self.toggles = {
             m: W.ToggleButton(value=True, description=name, layout=W.Layout(width="5em"))
