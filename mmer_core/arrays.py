@@ -1,6 +1,7 @@
 """Arrays in files: mapped, checked and told apart; and the scale of frames, from moments of each utterance."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,20 @@ def load_array(file: Path) -> np.ndarray:
         return np.lib.format.open_memmap(file, mode="r")  # unlike np.load, never reads a zip or a pickle
     except Exception as error:  # a broken header may raise anything
         raise CorpusError(file, "a whole .npy array of numbers", f"{type(error).__name__}: {error}") from None
+
+
+def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Some rows of a mapped array, read and not mapped: pages of a map would stay in the memory of this process."""
+    if not isinstance(array, np.memmap) or not array.flags.c_contiguous or not array.size:
+        return np.asarray(array[start:stop])
+    each = array.size // len(array)  # numbers in a row
+    count = (min(stop, len(array)) - start) * each
+    with open(str(array.filename), "rb") as file:
+        file.seek(array.offset + start * each * array.itemsize)
+        found = np.fromfile(file, array.dtype, count)
+        if hasattr(os, "posix_fadvise"):  # the disk may go on with the next rows
+            os.posix_fadvise(file.fileno(), file.tell(), found.nbytes, os.POSIX_FADV_WILLNEED)
+    return found.reshape(-1, *array.shape[1:])
 
 
 def check_range(file: object, what: str, x: np.ndarray, low: int, high: int, which: str = "") -> None:

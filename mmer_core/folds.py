@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
 from mmer_core.corpus import PARTS, Corpus, Fold, check_folds
 from mmer_core.errors import CorpusError, MmerError
@@ -71,6 +70,8 @@ def make_folds(corpus: Corpus, k: int | None = 5, by: str | None = "speaker", se
 
 
 def _splits(label: np.ndarray, group: np.ndarray | None, k: int | None, seed: int) -> Iterable:
+    from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold  # takes a second
+
     if k is None:
         return list(LeaveOneGroupOut().split(label, label, group))
     kind = StratifiedKFold if group is None else StratifiedGroupKFold

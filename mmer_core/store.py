@@ -7,8 +7,9 @@ is hashed; what was not seen before is written at once, so that no corpus has to
 import contextlib
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ from mmer_core.texts import check_unicode
 
 DTYPES = {"tokens": np.int32, "text": np.float32, "video": np.float32, "audio": np.float32}  # in a store
 EMPTY = {"text": "text is padding only, taken as one pad token", "audio": "audio length 0, taken as one frame"}
+AHEAD = 16  # utterances that are made ready while others are read
 NO_VIDEO = "dropped, since they have no video"
 BEYOND = {m: f"{m} length beyond the array, cut to it" for m in ("audio", "video", "text")}
 LEFT = {m: f"{m} padded on the left, rolled to the start" for m in ("audio", "video")}
@@ -73,8 +75,8 @@ def write_store(source: Source, path: str | Path) -> Corpus:
     with new_store(path) as folder:
         with contextlib.ExitStack() as files:
             intake = _Intake(source, lambda name: files.enter_context(open(folder / f"{name}.npy", "wb")))
-            for utterance in source.utterances():
-                intake.take(utterance)
+            for ready in _ahead(source.utterances()):
+                intake.take(ready)
             if not intake.rows and not source.folds:  # else the part is named
                 raise CorpusError(source.facts["source"], "at least one utterance that can be used", "none")
             for name in intake.files:
@@ -103,6 +105,53 @@ def new_store(path: str | Path) -> Iterator[Path]:
         raise CorpusError(path, "a free place with room for a new store", str(error)) from error
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """An utterance with all that can be known of it without the others."""
+
+    utterance: Utterance
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)  # the valid frames first, wherever the padding was
+    label: np.ndarray = field(default_factory=lambda: np.array(0))
+    lengths: Mapping[str, np.ndarray] = field(default_factory=dict)
+    content: bytes = b""
+    notes: Sequence[str] = ()  # what is odd about it
+
+
+def _made_ready(utterance: Utterance) -> _Ready:
+    if utterance.lengths.get("video") == 0:
+        return _Ready(utterance, notes=[NO_VIDEO])
+    with np.errstate(over="ignore"):  # infinity is refused later
+        arrays = {name: np.asarray(x, DTYPES.get(name)) for name, x in utterance.arrays.items()}
+    lengths, notes = {}, []
+    for name in (name for name in HOLDS if name in arrays):
+        m, length, steps = HOLDS[name], utterance.lengths[HOLDS[name]], len(arrays[name])
+        if length < 0:
+            raise CorpusError(utterance.id, f"a length of {m} from 0 on", f"{length}")
+        if not 1 <= length <= steps:
+            notes.append(BEYOND[m] if length else EMPTY[m])
+        n = min(max(length, 1), steps)  # at least one time step, and at most all that there are
+        lengths[f"length_{m}"] = np.array(n, np.int64)
+        if m in BEHIND and length and arrays[name][n:].any():  # text has its length from its words
+            left = not arrays[name][:-n].any()
+            notes.append(LEFT[m] if left else BEHIND[m])
+            arrays[name] = np.roll(arrays[name], n, axis=0) if left else arrays[name]
+    hashed = [arrays[name].astype(np.int64) if name == "tokens" else arrays[name] for name in HOLDS if name in arrays]
+    label = np.array(utterance.label, np.int64)
+    return _Ready(utterance, arrays, label, lengths, digest(*hashed, label, *lengths.values()), notes)
+
+
+def _ahead(utterances: Iterator[Utterance]) -> Iterator[_Ready]:
+    """Utterances made ready on all cores, in their order, while others are read: hashing takes the most time."""
+    with ThreadPoolExecutor() as pool:
+        waiting: deque = deque()
+        for utterance in utterances:
+            waiting.append(pool.submit(_made_ready, utterance))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 class _Intake:
     """The utterances of a source on their way into a store."""
 
@@ -122,33 +171,31 @@ class _Intake:
         told = [NO_VIDEO, *BEYOND.values(), *EMPTY.values(), *LEFT.values(), *BEHIND.values()]
         self.tally = Counter(dict.fromkeys(told, 0))  # in this order
 
-    def take(self, utterance: Utterance) -> None:
+    def take(self, ready: "_Ready") -> None:
         """Note where one utterance stands; check and write it if it is new."""
-        if utterance.lengths.get("video") == 0:
+        utterance, lengths = ready.utterance, ready.lengths
+        for note in ready.notes:
+            self.tally[note] += len(utterance.places) or 1
+        if NO_VIDEO in ready.notes:
             for k, _ in utterance.places:
                 self.dropped[k] += 1
-            self.tally[NO_VIDEO] += len(utterance.places) or 1
             return
-        with np.errstate(over="ignore"):  # infinity is refused below
-            arrays = {name: np.asarray(x, DTYPES.get(name)) for name, x in utterance.arrays.items()}
-        form = {name: (x.dtype.str, x.shape) for name, x in arrays.items()}, list(utterance.facts)
+        form = {name: (x.dtype.str, x.shape) for name, x in ready.arrays.items()}, list(utterance.facts)
         self.form = self.form or form
         if form != self.form:
             raise CorpusError(utterance.id, f"arrays and facts like those of the first, {self.form}", f"{form}")
-        label, lengths = np.array(utterance.label, np.int64), self._lengths(utterance, arrays)
-        features = {name: self._from_start(utterance, name, arrays, lengths) for name in HOLDS if name in arrays}
-        hashed = [x.astype(np.int64) if name == "tokens" else x for name, x in features.items()]
-        content = digest(*hashed, label, *lengths.values())
-        key = content + utterance.id.encode(errors="replace") if self.source.named else content
+        key = ready.content + utterance.id.encode(errors="replace") if self.source.named else ready.content
         if key not in self.rows:
+            features = {name: ready.arrays[name] for name in HOLDS if name in ready.arrays}
             self._check(utterance, features)
-            self._write({**arrays, **features, "label": label, **lengths, **self._known(features, lengths)})
-            words = hashed[:1] if "length_text" in lengths else []
-            self.gists.append(digest(*words, label, *lengths.values()))
-            self.unlabelled.append(digest(*hashed, *lengths.values()))
-            self.contents.append(content)
+            known = self._known(features, lengths)
+            self._write({**ready.arrays, "label": ready.label, **lengths, **known})
+            words = [x.astype(np.int64) if name == "tokens" else x for name, x in features.items()][:1]
+            self.gists.append(digest(*(words if "length_text" in lengths else []), ready.label, *lengths.values()))
+            self.unlabelled.append(known["digest"].tobytes())
+            self.contents.append(ready.content)
             self.rows[key] = len(self.rows)
-            self.labels.add(int(label))
+            self.labels.add(int(ready.label))
             for name, fact in {"ids": utterance.id, **utterance.facts}.items():
                 self.facts[name].append(fact)
         for place in utterance.places:
@@ -166,28 +213,6 @@ class _Intake:
                 raise CorpusError(file, "finite numbers", f"NaN or infinity in row {utterance.row}")
         if self.source.embedding is not None:
             check_range(utterance.id, "token ids", features["tokens"], 0, len(self.source.embedding) - 1)
-
-    def _lengths(self, utterance: Utterance, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Valid time steps of each modality: at least one, and at most all that there are."""
-        lengths = {}
-        for name in (name for name in HOLDS if name in arrays):
-            m, length, steps = HOLDS[name], utterance.lengths[HOLDS[name]], len(arrays[name])
-            if length < 0:
-                raise CorpusError(utterance.id, f"a length of {m} from 0 on", f"{length}")
-            if not 1 <= length <= steps:
-                self.tally[BEYOND[m] if length else EMPTY[m]] += len(utterance.places) or 1
-            lengths[f"length_{m}"] = np.array(min(max(length, 1), steps), np.int64)
-        return lengths
-
-    def _from_start(self, utterance: Utterance, name: str, arrays: Mapping, lengths: Mapping) -> np.ndarray:
-        """Frames, the valid ones first, wherever the source has its padding; what is odd about them is told."""
-        x, m = arrays[name], HOLDS[name]
-        n = int(lengths[f"length_{m}"])
-        if m in BEHIND and utterance.lengths[m] and x[n:].any():  # text has its length from its words
-            left = not x[:-n].any()
-            self.tally[LEFT[m] if left else BEHIND[m]] += len(utterance.places) or 1
-            return np.roll(x, n, axis=0) if left else x
-        return x
 
     def _known(self, features: Mapping[str, np.ndarray], lengths: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What other folds, and other formats, ask of an utterance: noted while it is in memory."""

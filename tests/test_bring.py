@@ -2,12 +2,13 @@
 
 import json
 import pickle
+import re
 import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import CHECKOUT, SHARED
 from forms import CLASSES, SIZES, made_up, padded, write_amh, write_mmsa, write_mult, write_plain
 
 import mmer_core as mc
@@ -414,3 +415,15 @@ def test_folds_may_be_given_as_rows(tmp_path, data):
     assert [set(part.tolist()) for part in given.folds[4]] == [set(range(20)), set(range(20, 30)), set(range(30, 40))]
     with pytest.raises(mc.CorpusError, match="no utterance in both train and test"):
         mc.open_corpus(corpus.path, folds={1: Fold(rows[:20], rows[20:30], rows[19:])})
+
+
+def test_the_example_for_ones_own_data_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8").split("## Your own data")[1]
+    code, settings = (text.split(f"```{kind}\n")[1].split("```")[0] for kind in ("python", "toml"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(re.findall(r"(self|cross)_ta +[123] +0\.\d+|1\.0", capsys.readouterr().out)) == 6
+    (tmp_path / "study.toml").write_text(settings.replace("/path/to/", ""))
+    study = mc.open_study("study.toml", store="another")
+    assert study.corpus.classes == ["calm", "not calm"] and len(study.folds) == 5 and len(study.seeds) == 10
+    assert set(study.variants) == {"self_t", "self_a", "self_ta", "cross_ta"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmer_core.arrays import check_range, load_array
+from mmer_core.arrays import check_range, load_array, read_rows
 from mmer_core.corpus import CHUNK, PARTS
 from mmer_core.errors import CorpusError
 from mmer_core.formats.pickles import read_dictionary
@@ -62,8 +62,8 @@ class Tree(Source):
         for (k, name), part in self.parts.items():
             label, audio, video = (part.arrays[kind].tolist() for kind in ("label", "audio_n", "video_n"))
             for start in range(0, len(label), CHUNK):
-                some = slice(start, start + CHUNK)
-                x = {m: np.asarray(part.arrays[m][some], DTYPES[m]) for m in (part.words, "video", "audio")}
+                some = {m: read_rows(part.arrays[m], start, start + CHUNK) for m in (part.words, "video", "audio")}
+                x = {m: np.asarray(rows, DTYPES[m]) for m, rows in some.items()}
                 used = self._used(x[part.words])
                 if self.left:
                     steps = used.shape[1] - used.argmax(1)
