@@ -14,7 +14,7 @@ A corpus may lack one or two of the modalities; then it has neither their arrays
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +24,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mmer_core.arrays import check_range, frames_digest, load_array
+from mmer_core.description import read_description
 from mmer_core.errors import CorpusError, MmerError
-from mmer_core.texts import check_unicode, read_json
 
 FORMAT = 1
 MODALITIES = {"t": "text", "v": "video", "a": "audio"}  # the order of the study
@@ -210,9 +210,8 @@ class Corpus:
         return counts, np.abs(self.arrays["embedding"]).sum(1) > 0
 
 
-_NOTED = [
-    f for f in fields(Corpus) if f.name not in ("path", "label", "lengths", "view", "at")
-]  # what corpus.json holds
+_OTHERS = ("path", "label", "lengths", "view", "at")
+_NOTED = [f for f in fields(Corpus) if f.name not in _OTHERS]  # what corpus.json holds
 
 
 def open_store(path: str | Path) -> Corpus:
@@ -221,7 +220,8 @@ def open_store(path: str | Path) -> Corpus:
     CorpusError if the folder is no store, or a file is missing, truncated, or contradicts what is noted.
     """
     path = Path(path).resolve()
-    noted = _read_description(path / "corpus.json")
+    required = {f.name for f in _NOTED if f.default is MISSING}
+    noted = read_description(path / "corpus.json", FORMAT, required, [f.name for f in _NOTED])
     arrays = {}
     for name, (shape, dtype) in noted["arrays"].items():
         array = load_array(path / f"{name}.npy")
@@ -265,15 +265,13 @@ def check_folds(where: object, folds: Mapping[int, Fold], n: int, ids: Sequence[
         seen = np.zeros(n, np.int8)
         for number, (part, rows) in enumerate(zip(PARTS, fold, strict=True), 1):
             if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-                raise CorpusError(
-                    f"{where} fold {k} {part}", "at least one utterance", "none" if not len(rows) else "else"
-                )
+                found = f"{rows.dtype} {list(rows.shape)}" if len(rows) else "none"
+                raise CorpusError(f"{where} fold {k} {part}", "at least one utterance", found)
             check_range(where, "rows", rows, 0, n - 1)
             if len(both := rows[seen[rows] > 0]):
                 found = f"{len(np.unique(both))}, the first one {ids[both[0]] if ids else both[0]}"
-                raise CorpusError(
-                    f"{where} fold {k}", f"no utterance in both {PARTS[seen[both[0]] - 1]} and {part}", found
-                )
+                parts = f"both {PARTS[seen[both[0]] - 1]} and {part}"
+                raise CorpusError(f"{where} fold {k}", f"no utterance in {parts}", found)
             seen[rows] = number
 
 
@@ -301,45 +299,6 @@ def write_description(folder: Path, noted: Mapping[str, Any]) -> None:
         raise TypeError(f"corpus.json notes fields of Corpus; it has none for {unknown}")
     description = {"format": FORMAT, **{f.name: noted[f.name] for f in _NOTED if f.name in noted}}
     (folder / "corpus.json").write_text(json.dumps(description), encoding="utf-8")
-
-
-def _read_description(file: Path) -> dict:
-    description = read_json(file, "the description of a store")
-    version = description.get("format") if isinstance(description, dict) else None
-    if version != FORMAT:
-        raise CorpusError(file, f"store format {FORMAT}", f"format {version}; import the corpus again")
-    if missing := {f.name for f in _NOTED if f.default is MISSING} - description.keys():
-        raise CorpusError(file, "the description of a store", f"one without {', '.join(sorted(missing))}")
-    for name, (what, good) in _KINDS.items():
-        if not good(value := description[name]):
-            raise CorpusError(file, f"{name}: {what}", f"{value!r}"[:200])
-    check_unicode(file, *description["classes"])
-    return {f.name: description[f.name] for f in _NOTED if f.name in description}
-
-
-def _all(kind: type, values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is kind for value in values)
-
-
-def file_name(name: object) -> bool:
-    """Whether a name may become a folder's: not one that leads elsewhere."""
-    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
-
-
-def _shape_and_type(noted: object) -> bool:
-    return isinstance(noted, list) and len(noted) == 2 and _all(int, noted[0]) and isinstance(noted[1], str)
-
-
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # of what corpus.json notes
-    "name": ("a name for folders", file_name),
-    "classes": ("a list of different names", lambda x: _all(str, x) and 0 < len(x) == len(set(x))),
-    "folds": ("a list of different numbers", lambda x: _all(int, x) and len(x) == len(set(x))),
-    "findings": ("a list of sentences", lambda x: _all(str, x)),
-    "ids": ("a list of ids", lambda x: _all(str, x)),
-    "words": ("a list of words, or null", lambda x: x is None or _all(str, x)),
-    "dropped": ("numbers by fold", lambda x: isinstance(x, dict) and all(k.isdigit() and type(x[k]) is int for k in x)),
-    "arrays": ("shape and type by name", lambda x: isinstance(x, dict) and all(map(_shape_and_type, x.values()))),
-}
 
 
 def _read_folds(file: Path, numbers: Sequence[int]) -> dict[int, Fold]:
