@@ -253,9 +253,9 @@ def crossing(corpus: Corpus) -> pd.DataFrame:
     named: dict[str, Any] = {}
     for by in GROUPS:
         if (group := groups(corpus, by)) is not None:
-            named[f"{by}s in two parts"] = group
+            named[f"{by}s"] = group
     if (said := _said(corpus)) is not None:
-        named["texts in two parts"] = said
+        named["texts"] = said
     rows = []
     for k, fold in corpus.folds.items():
         row = {"fold": k}
@@ -269,7 +269,8 @@ def crossing(corpus: Corpus) -> pd.DataFrame:
 def leaks(corpus: Corpus) -> list[str]:
     """What crosses the parts of a fold, at most, in sentences."""
     worst = crossing(corpus).drop(columns="fold").max() if corpus.folds else {}
-    return [f"{int(n)} {what} of a fold, at most." if n else f"No {what} of a fold." for what, n in worst.items()]
+    where = "stand in two parts of a fold"
+    return [f"{int(n)} {what} {where}, at most." if n else f"No {what} {where}." for what, n in worst.items()]
 
 
 def _said(corpus: Corpus) -> list | None:

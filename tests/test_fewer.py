@@ -53,7 +53,7 @@ def test_all_notebooks_run(case, small, tmp_path, monkeypatch):
     assert len(told) == 6 and not any(
         "Traceback" in text or re.search(r"\bnan\b", text.lower()) for text in told.values()
     )
-    assert "No speakers in two parts of a fold." in told["01_preprocessing"]
+    assert "No speakers stand in two parts of a fold." in told["01_preprocessing"]
     others = {"text", "video", "audio"} - {*modalities}
     assert not any(f"use {name}" in text for name in others for text in told.values())  # no button for what is missing
     judged = {"two": "Cross T+A − Self T+A", "one": "no declared comparison", "a single fold": "this split"}[case]

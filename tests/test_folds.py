@@ -184,11 +184,11 @@ def test_what_crosses_the_parts_of_a_fold_is_counted(tmp_path):
     ]
     spoken = {part: {s for s, p in zip(data.speaker, data.part, strict=True) if p == part} for part in PARTS}
     several = [s for s in set(data.speaker) if sum(s in mine for mine in spoken.values()) > 1]
-    assert table["speakers in two parts"].tolist() == [len(several)]
-    assert table["texts in two parts"].tolist() == [1]
-    assert "1 texts in two parts of a fold, at most." in leaks(corpus)
+    assert table["speakers"].tolist() == [len(several)]
+    assert table["texts"].tolist() == [1]
+    assert "1 texts stand in two parts of a fold, at most." in leaks(corpus)
     apart = open_corpus(corpus.path, folds={"k": None, "by": "session"})
-    assert crossing(apart)["speakers in two parts"].tolist() == [0] * 5
+    assert crossing(apart)["speakers"].tolist() == [0] * 5
 
 
 def test_a_corpus_that_names_nothing_has_nothing_to_tell(tmp_path, data):

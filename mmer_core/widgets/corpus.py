@@ -40,16 +40,11 @@ def find(path: str) -> Path:
 
 def corpus_shown(corpus: Corpus, studied: Corpus | None = None) -> Shown:
     """The findings and tables of a corpus's report; how to study it, if another one is studied."""
-    headings = (
-        "Utterances of each class",
-        "Utterances in the parts of each fold",
-        "Time steps",
-        "Words",
-        "In two parts of a fold",
-    )
+    names = ("Utterances of each class", "Utterances in the parts of each fold", "Time steps", "Words")
+    shown = [*zip(names, corpus.report().values(), strict=True), ("In two parts of a fold", crossing(corpus))]
     formats = {"share": "{:.1%}", "share of padding": "{:.1%}", "5%": "{:g}", "median": "{:g}", "95%": "{:g}"}
-    frames = zip(headings, [*corpus.report().values(), crossing(corpus)], strict=True)
-    tables = "".join(f"<div><b>{heading}</b>{table(frame, **formats)}</div>" for heading, frame in frames)
+    shown = [(name, frame) for name, frame in shown if len(frame.columns) > 1]  # not what cannot be counted
+    tables = "".join(f"<div><b>{name}</b>{table(frame, **formats)}</div>" for name, frame in shown)
     findings = "".join(f"<li>{escape(s)}</li>" for s in [*corpus.findings, *leaks(corpus)])
     head = f"<b>{escape(corpus.title)}</b>: {len(corpus)} utterances, {len(corpus.classes)} classes"
     if studied is not None and corpus.path != studied.path:
