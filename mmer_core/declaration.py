@@ -70,6 +70,8 @@ class Declaration:
     def open_corpus(self) -> Corpus:
         folds: Any = self.folder / self.folds_from if isinstance(self.folds_from, str) else self.folds_from
         if self.corpus == "demo":
+            if self.text or self.video or self.audio or self.store:
+                raise MmerError("text, video, audio and store are of corpora that are read; the demo is made")
             return adapted(make_demo_corpus(self.folder / "demo"), folds, self.classes)
         store, sets = self.store and self.folder / self.store, (self.text, self.video, self.audio)
         return open_corpus(self.folder / self.corpus, store, folds, self.classes, self.skip, *sets)

@@ -193,3 +193,12 @@ def test_a_corpus_that_names_nothing_has_nothing_to_tell(tmp_path, data):
     splits = {1: {part: list(rows) for part, rows in data.parts.items()}}
     corpus = mc.open_corpus(write_amh(tmp_path / "t", data, splits), tmp_path / "s")
     assert crossing(corpus).columns.tolist() == ["fold"] and leaks(corpus) == [] and len(corpus.classes) == len(CLASSES)
+
+
+def test_without_k_each_group_is_the_test_part_once(corpus, tmp_path):
+    (tmp_path / "study.toml").write_text(f"corpus = '{corpus.path}'\nfolds_from = {{by = 'session'}}")
+    study = mc.open_study(tmp_path / "study.toml")
+    assert [{study.corpus.sessions[r] for r in fold.test} for fold in study.corpus.folds.values()] == [
+        {f"Ses0{k}"} for k in range(1, 6)
+    ]
+    assert "Folds were made here: by = session." in study.corpus.findings

@@ -35,8 +35,8 @@ def open_corpus(
             folder of MERBench; a pickle of MMSA or MulT.
         store: where the store of another format is, or is to be, made; data/<name> by default, with ".store" behind if
             the source is there itself. One made from this source before is opened; delete it to import again.
-        folds: a partition file (`read_folds`), settings of `make_folds` such as {"k": 5, "by": "speaker"}, or
-            {fold: Fold}; by default those of the source.
+        folds: a partition file (`read_folds`), settings of `make_folds` such as {"k": 5, "by": "speaker"} (without k:
+            None), or {fold: Fold}; by default those of the source.
         classes: a set of labels ("iemocap4", ..), {old name: new name}, or edges of scores; see `labels.relabelled`.
         skip: leave out, and tell, what cannot be used: utterances without label or file, or with several labels.
         text, video, audio: the features of a modality in a plain folder, where it has several sets; "none" for none.
@@ -58,7 +58,7 @@ def adapted(corpus: Corpus, folds: Folds | None, classes: Classes | None) -> Cor
         if unknown := folds.keys() - {"k", "by", "seed"}:
             raise MmerError(f"folds are made of k, by and seed; got {', '.join(sorted(unknown))}")
         said = ", ".join(f"{name} = {value}" for name, value in folds.items())
-        return with_folds(corpus, make_folds(corpus, **folds), [f"Folds were made here: {said}."])
+        return with_folds(corpus, make_folds(corpus, **{"k": None, **folds}), [f"Folds were made here: {said}."])
     return with_folds(corpus, {k: Fold(*parts) for k, parts in folds.items()})
 
 
