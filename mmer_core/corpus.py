@@ -14,7 +14,7 @@ A corpus may lack one or two of the modalities; then it has neither their arrays
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mmer_core.arrays import check_range, frames_digest, load_array
+from mmer_core.arrays import Archive, check_range, frames_digest, load_array
 from mmer_core.errors import CorpusError, MmerError
 from mmer_core.texts import check_unicode, read_json
 
@@ -32,6 +32,7 @@ MODALITIES = {"t": "text", "v": "video", "a": "audio"}  # the order of the study
 HOLDS = {"tokens": "text", "text": "text", "video": "video", "audio": "audio"}  # array: the modality that it holds
 PARTS = ("train", "dev", "test")
 PER_ROW = ("ids", "texts", "speakers", "dialogues", "sessions", "starts", "ends", "scores")  # fields with one a row
+LARGEST = 2**27  # bytes of the rows of a part
 CHUNK = 64  # utterances read at a time when a whole corpus is gone through
 
 
@@ -229,6 +230,7 @@ def open_store(path: str | Path) -> Corpus:
             raise CorpusError(path / f"{name}.npy", f"{dtype} {shape}", f"{array.dtype} {list(array.shape)}")
         arrays[name] = np.asarray(array) if array.ndim == 1 or name == "embedding" else array  # the small ones
     sizes = _check_arrays(path, noted, arrays)
+    _check_numbers(path, noted, arrays)
     label = arrays.pop("label")
     noted["sizes"] = Sizes(**{m: sizes.get(m, Size()) for m in MODALITIES.values()}, classes=len(noted["classes"]))
     noted["folds"] = _read_folds(path / "folds.npz", noted["folds"])
@@ -243,8 +245,12 @@ def _check_arrays(path: Path, noted: Mapping[str, Any], arrays: Mapping[str, np.
     odd = [name for name in arrays if not re.fullmatch("[a-z_]+", name)]
     flat = {"label"} | {f"length_{HOLDS[name]}" for name in HOLDS if name in arrays}
     wrong = odd + [name for name in flat if name not in arrays or arrays[name].ndim != 1 or arrays[name].dtype != int]
+    wrong += [name for name in (*HOLDS, "embedding") if name in arrays and not _as_stored(name, arrays[name])]
     if wrong or len(flat) == 1 or ("tokens" in arrays) > ("embedding" in arrays):
-        raise CorpusError(path / "corpus.json", f"modalities, and whole numbers [N]: {sorted(flat)}", f"{list(arrays)}")
+        expected = f"modalities as floats [N, T, D] or tokens [N, T] of an embedding, and whole numbers: {sorted(flat)}"
+        raise CorpusError(
+            path / "corpus.json", expected, f"{ {name: noted['arrays'].get(name) for name in wrong} or flat }"
+        )
     sizes = sizes_of(arrays)
     if noted["sizes"] != {m: list(size) for m, size in sizes.items()}:
         raise CorpusError(path / "corpus.json", f"the sizes of the arrays, {sizes}", f"{noted['sizes']}")
@@ -259,15 +265,32 @@ def _check_arrays(path: Path, noted: Mapping[str, Any], arrays: Mapping[str, np.
     return sizes
 
 
+def _as_stored(name: str, x: np.ndarray) -> bool:
+    return (x.ndim, x.dtype.kind) == {"tokens": (2, "i"), "embedding": (2, "f")}.get(name, (3, "f"))
+
+
+def _check_numbers(path: Path, noted: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """CorpusError if tokens have no vector, or what all utterances share is no number."""
+    if "tokens" in arrays:
+        check_range(path / "tokens.npy", "token ids", arrays["tokens"], 0, len(arrays["embedding"]) - 1)
+    if "audio" in arrays and noted["folds"]:
+        scale, expected = arrays.get("audio_scale"), [len(noted["folds"]), 2, arrays["audio"].shape[2]]
+        if scale is None or list(scale.shape) != expected:
+            found = "none" if scale is None else f"{list(scale.shape)}"
+            raise CorpusError(path / "audio_scale.npy", f"{expected}", found)
+    for name in ("embedding", "audio_scale"):
+        if name in arrays and not np.isfinite(arrays[name]).all():
+            raise CorpusError(path / f"{name}.npy", "finite numbers", "NaN or infinity")
+
+
 def check_folds(where: object, folds: Mapping[int, Fold], n: int, ids: Sequence[str] = ()) -> None:
     """CorpusError unless every part of every fold holds some of n utterances, and no two parts of one share any."""
     for k, fold in folds.items():
         seen = np.zeros(n, np.int8)
         for number, (part, rows) in enumerate(zip(PARTS, fold, strict=True), 1):
-            if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-                raise CorpusError(
-                    f"{where} fold {k} {part}", "at least one utterance", "none" if not len(rows) else "else"
-                )
+            if rows.ndim != 1 or not rows.size or rows.dtype.kind not in "iu":
+                found = f"{rows.dtype} {list(rows.shape)}" if rows.size else "none"
+                raise CorpusError(f"{where} fold {k} {part}", "at least one utterance", found)
             check_range(where, "rows", rows, 0, n - 1)
             if len(both := rows[seen[rows] > 0]):
                 found = f"{len(np.unique(both))}, the first one {ids[both[0]] if ids else both[0]}"
@@ -277,13 +300,19 @@ def check_folds(where: object, folds: Mapping[int, Fold], n: int, ids: Sequence[
             seen[rows] = number
 
 
-def about_tests(folds: Iterable[Fold]) -> list[str]:
-    """Whether test parts share utterances, as a finding; nothing of one fold alone."""
-    tests = [np.unique(fold.test) for fold in folds]
+def about_tests(folds: Mapping[int, Fold]) -> list[str]:
+    """Whether test parts share utterances or their numbers leave gaps, as findings; nothing of one fold alone."""
+    tests = [np.unique(fold.test) for fold in folds.values()]
     twice = int((np.unique(np.concatenate(tests), return_counts=True)[1] > 1).sum()) if tests else 0
+    gaps = sorted(set(range(min(folds), max(folds))) - set(folds))[:9] if folds else []
+    told = (
+        [f"There are no test parts {', '.join(map(str, gaps))}: folds are {', '.join(map(str, folds))}."]
+        if gaps
+        else []
+    )
     if twice:
-        return [f"{twice} utterances stand in the test parts of more than one fold."]
-    return ["No two test parts share an utterance."] if len(tests) > 1 else []
+        return [f"{twice} utterances stand in the test parts of more than one fold.", *told]
+    return ["No two test parts share an utterance.", *told] if len(tests) > 1 else []
 
 
 def sizes_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Size]:
@@ -311,9 +340,11 @@ def _read_description(file: Path) -> dict:
     if missing := {f.name for f in _NOTED if f.default is MISSING} - description.keys():
         raise CorpusError(file, "the description of a store", f"one without {', '.join(sorted(missing))}")
     for name, (what, good) in _KINDS.items():
-        if not good(value := description[name]):
+        if not good(value := description.get(name)):
             raise CorpusError(file, f"{name}: {what}", f"{value!r}"[:200])
-    check_unicode(file, *description["classes"])
+    check_unicode(
+        file, *(description[name] for name in ("name", "source")), *description["classes"], *description["ids"]
+    )
     return {f.name: description[f.name] for f in _NOTED if f.name in description}
 
 
@@ -326,25 +357,38 @@ def file_name(name: object) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
+def _table(noted: object, kinds: tuple) -> bool:
+    return isinstance(noted, dict) and all(type(x) in kinds for x in noted.values())
+
+
+def _column(noted: object, kinds: tuple) -> bool:
+    return noted is None or (isinstance(noted, list) and all(type(x) in kinds for x in noted))
+
+
 def _shape_and_type(noted: object) -> bool:
     return isinstance(noted, list) and len(noted) == 2 and _all(int, noted[0]) and isinstance(noted[1], str)
 
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # of what corpus.json notes
-    "name": ("a name for folders", file_name),
+    **{name: ("a name for folders", file_name) for name in ("name", "fingerprint")},
+    **{"source": ("a text", lambda x: isinstance(x, str)), "synthetic": ("true or false", lambda x: type(x) is bool)},
     "classes": ("a list of different names", lambda x: _all(str, x) and 0 < len(x) == len(set(x))),
     "folds": ("a list of different numbers", lambda x: _all(int, x) and len(x) == len(set(x))),
     "findings": ("a list of sentences", lambda x: _all(str, x)),
     "ids": ("a list of ids", lambda x: _all(str, x)),
     "words": ("a list of words, or null", lambda x: x is None or _all(str, x)),
-    "dropped": ("numbers by fold", lambda x: isinstance(x, dict) and all(k.isdigit() and type(x[k]) is int for k in x)),
+    "dropped": (
+        "numbers by fold",
+        lambda x: isinstance(x, dict) and all(k.isdecimal() and type(x[k]) is int for k in x),
+    ),
+    "rates": ("numbers by modality, or null", lambda x: x is None or _table(x, (int, float))),
+    "stamp": ("lists by file, or null", lambda x: x is None or _table(x, (list,))),
+    **{name: ("a list of texts, or null", lambda x: _column(x, (str,))) for name in PER_ROW[1:5]},
+    **{name: ("a list of numbers, or null", lambda x: _column(x, (int, float))) for name in PER_ROW[5:]},
     "arrays": ("shape and type by name", lambda x: isinstance(x, dict) and all(map(_shape_and_type, x.values()))),
 }
 
 
 def _read_folds(file: Path, numbers: Sequence[int]) -> dict[int, Fold]:
-    try:
-        with open(file, "rb") as f, np.load(f, allow_pickle=False) as z:
-            return {k: Fold(*(z[f"{k}_{part}"] for part in PARTS)) for k in numbers}
-    except Exception as error:  # zipfile and numpy have many
-        raise CorpusError(file, "the rows of each fold", f"{type(error).__name__}: {error}") from None
+    archive = Archive(file, LARGEST)
+    return {k: Fold(*(archive.array(f"{k}_{part}").copy() for part in PARTS)) for k in numbers}
