@@ -77,6 +77,9 @@ def write_store(source: Source, path: str | Path) -> Corpus:
                 intake.take(utterance)
             if not intake.rows and not source.folds:  # else the part is named
                 raise CorpusError(source.facts["source"], "at least one utterance that can be used", "none")
+            if len(intake.labels) == 1:
+                found = f"{source.facts['classes'][intake.labels.pop()]!r} alone"
+                raise CorpusError(source.facts["source"], "utterances of two classes or more", found)
             for name in intake.files:
                 intake.write_head(name, len(intake.rows))
         if source.embedding is not None:
@@ -234,10 +237,13 @@ class _Intake:
                 f"{scaled} utterances have the words, label and lengths of one in another fold but other numbers "
                 "(folds scaled by themselves?): each fold keeps its own copy; whether test parts overlap is unknown."
             )
-        parts = (Fold(*(np.array(self.places[k, part], np.int64) for part in PARTS)) for k in folds)
+        parts = {k: Fold(*(np.array(self.places[k, part], np.int64) for part in PARTS)) for k in folds}
         yield from (told for told in about_tests(parts) if not scaled or "share" not in told)
-        if contrary := sum(count > 1 for count in Counter(self.unlabelled).values()):
+        alike = {whole: bare for whole, bare in zip(self.contents, self.unlabelled, strict=True)}
+        if contrary := sum(count > 1 for count in Counter(alike.values()).values()):
             yield f"{contrary} utterances occur with the same content and different labels."
+        if more := len(self.contents) - len(alike):
+            yield f"{more} utterances have the frames and label of another one, under an id of their own."
 
 
 def finish_store(folder: Path, digests: Sequence[bytes], places: Places, facts: Mapping[str, Any]) -> None:
