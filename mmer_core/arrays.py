@@ -1,9 +1,12 @@
 """Arrays in files: mapped, checked and told apart; and the scale of frames, from moments of each utterance."""
 
 import hashlib
+import math
 import os
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -12,12 +15,66 @@ from mmer_core.errors import CorpusError
 
 def load_array(file: Path) -> np.ndarray:
     """Map one .npy file; CorpusError if it is missing, truncated, or holds Python objects."""
-    if not file.is_file():
+    if not os.path.isfile(file):  # unlike Path.is_file, also for names that are too long
         raise CorpusError(file, "a file", "none")
     try:
-        return np.lib.format.open_memmap(file, mode="r")  # unlike np.load, never reads a zip or a pickle
+        array = np.lib.format.open_memmap(file, mode="r")  # unlike np.load, never reads a zip or a pickle
+        behind = os.path.getsize(file) - array.offset - array.nbytes
     except Exception as error:  # a broken header may raise anything
-        raise CorpusError(file, "a whole .npy array of numbers", f"{type(error).__name__}: {error}") from None
+        raise CorpusError(file, "a whole .npy array of numbers", f"{type(error).__name__}: {error}"[:300]) from None
+    if behind:
+        raise CorpusError(file, f"an array {list(array.shape)}, as its head says", f"{behind} bytes more")
+    return array
+
+
+class Archive:
+    """An .npz file, none of whose arrays takes more memory than `largest` bytes, whatever the zip says of itself."""
+
+    def __init__(self, file: Path, largest: int):
+        self.file, self.largest = file, largest
+        try:
+            self.zip = zipfile.ZipFile(file)
+            infos = self.zip.infolist()
+        except Exception as error:  # zipfile has many
+            raise CorpusError(file, "an archive of arrays", f"{type(error).__name__}: {error}") from None
+        self.sizes = {i.filename: i.file_size for i in infos}
+        if len(self.sizes) < len(infos):
+            raise CorpusError(file, "an archive of arrays", "one that holds an array twice")
+        if odd := [i for i in infos if i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]:
+            raise CorpusError(file / odd[0].filename, "an array stored or deflated", "other compression")  # no bound
+
+    def head(self, name: str) -> tuple[tuple, np.dtype]:
+        """Shape and type of an array of numbers."""
+        return self._read(name, lambda f: self._head(name, f))[:2]
+
+    def array(self, name: str) -> np.ndarray:
+        shape, dtype, order, data = self._read(name, lambda f: (*self._head(name, f), f.read(self.sizes[f.name])))
+        return np.frombuffer(data, dtype).reshape(shape, order=order)
+
+    def content(self, name: str) -> bytes:
+        """All bytes of a member."""
+        return self._read(name, lambda f: f.read(self.sizes[f.name]))
+
+    def _read(self, name: str, read: Callable[[IO[bytes]], Any]) -> Any:
+        where = self.file / f"{name}.npy"
+        try:
+            if (size := self.sizes[f"{name}.npy"]) > self.largest:
+                raise CorpusError(where, f"at most {self.largest} bytes", f"{size}")
+            with self.zip.open(f"{name}.npy") as f:
+                return read(f)
+        except CorpusError:
+            raise
+        except Exception as error:  # zipfile, zlib and numpy have many
+            raise CorpusError(where, "a whole array", f"{type(error).__name__}: {error}"[:200]) from None
+
+    def _head(self, name: str, f: IO[bytes]) -> tuple[tuple, np.dtype, Any]:
+        old = np.lib.format.read_magic(f) == (1, 0)
+        shape, fortran, dtype = (np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0)(f)
+        there = self.sizes[f"{name}.npy"] - f.tell()
+        if dtype.hasobject or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != there:
+            expected, found = "as many numbers as its head says", f"{dtype} {list(shape)} in {there} bytes"
+            raise CorpusError(self.file / f"{name}.npy", expected, found)
+        return shape, dtype, "F" if fortran else "C"
 
 
 def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:

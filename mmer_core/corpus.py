@@ -14,7 +14,7 @@ A corpus may lack one or two of the modalities; then it has neither their arrays
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,15 +23,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mmer_core.arrays import check_range, frames_digest, load_array
-from mmer_core.description import read_description
+from mmer_core.arrays import Archive, check_range, frames_digest, load_array
+from mmer_core.description import NUMBERS, TEXTS, read_description
 from mmer_core.errors import CorpusError, MmerError
 
 FORMAT = 1
 MODALITIES = {"t": "text", "v": "video", "a": "audio"}  # the order of the study
 HOLDS = {"tokens": "text", "text": "text", "video": "video", "audio": "audio"}  # array: the modality that it holds
 PARTS = ("train", "dev", "test")
-PER_ROW = ("ids", "texts", "speakers", "dialogues", "sessions", "starts", "ends", "scores")  # fields with one a row
+PER_ROW = ("ids", *TEXTS, *NUMBERS)  # fields with one a row
+LARGEST = 2**27  # bytes of the rows of a part
 CHUNK = 64  # utterances read at a time when a whole corpus is gone through
 
 
@@ -229,6 +230,7 @@ def open_store(path: str | Path) -> Corpus:
             raise CorpusError(path / f"{name}.npy", f"{dtype} {shape}", f"{array.dtype} {list(array.shape)}")
         arrays[name] = np.asarray(array) if array.ndim == 1 or name == "embedding" else array  # the small ones
     sizes = _check_arrays(path, noted, arrays)
+    _check_numbers(path, noted, arrays)
     label = arrays.pop("label")
     noted["sizes"] = Sizes(**{m: sizes.get(m, Size()) for m in MODALITIES.values()}, classes=len(noted["classes"]))
     noted["folds"] = _read_folds(path / "folds.npz", noted["folds"])
@@ -243,8 +245,12 @@ def _check_arrays(path: Path, noted: Mapping[str, Any], arrays: Mapping[str, np.
     odd = [name for name in arrays if not re.fullmatch("[a-z_]+", name)]
     flat = {"label"} | {f"length_{HOLDS[name]}" for name in HOLDS if name in arrays}
     wrong = odd + [name for name in flat if name not in arrays or arrays[name].ndim != 1 or arrays[name].dtype != int]
+    wrong += [name for name in (*HOLDS, "embedding") if name in arrays and not _as_stored(name, arrays[name])]
     if wrong or len(flat) == 1 or ("tokens" in arrays) > ("embedding" in arrays):
-        raise CorpusError(path / "corpus.json", f"modalities, and whole numbers [N]: {sorted(flat)}", f"{list(arrays)}")
+        expected = f"modalities as floats [N, T, D] or tokens [N, T] of an embedding, and whole numbers: {sorted(flat)}"
+        raise CorpusError(
+            path / "corpus.json", expected, f"{ {name: noted['arrays'].get(name) for name in wrong} or flat }"
+        )
     sizes = sizes_of(arrays)
     if noted["sizes"] != {m: list(size) for m, size in sizes.items()}:
         raise CorpusError(path / "corpus.json", f"the sizes of the arrays, {sizes}", f"{noted['sizes']}")
@@ -259,13 +265,31 @@ def _check_arrays(path: Path, noted: Mapping[str, Any], arrays: Mapping[str, np.
     return sizes
 
 
+def _as_stored(name: str, x: np.ndarray) -> bool:
+    return (x.ndim, x.dtype.kind) == {"tokens": (2, "i"), "embedding": (2, "f")}.get(name, (3, "f"))
+
+
+def _check_numbers(path: Path, noted: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """CorpusError if tokens have no vector, or what all utterances share is no number."""
+    if "tokens" in arrays:
+        check_range(path / "tokens.npy", "token ids", arrays["tokens"], 0, len(arrays["embedding"]) - 1)
+    if "audio" in arrays and noted["folds"]:
+        scale, expected = arrays.get("audio_scale"), [len(noted["folds"]), 2, arrays["audio"].shape[2]]
+        if scale is None or list(scale.shape) != expected:
+            found = "none" if scale is None else f"{list(scale.shape)}"
+            raise CorpusError(path / "audio_scale.npy", f"{expected}", found)
+    for name in ("embedding", "audio_scale"):
+        if name in arrays and not np.isfinite(arrays[name]).all():
+            raise CorpusError(path / f"{name}.npy", "finite numbers", "NaN or infinity")
+
+
 def check_folds(where: object, folds: Mapping[int, Fold], n: int, ids: Sequence[str] = ()) -> None:
     """CorpusError unless every part of every fold holds some of n utterances, and no two parts of one share any."""
     for k, fold in folds.items():
         seen = np.zeros(n, np.int8)
         for number, (part, rows) in enumerate(zip(PARTS, fold, strict=True), 1):
-            if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-                found = f"{rows.dtype} {list(rows.shape)}" if len(rows) else "none"
+            if rows.ndim != 1 or not rows.size or rows.dtype.kind not in "iu":
+                found = f"{rows.dtype} {list(rows.shape)}" if rows.size else "none"
                 raise CorpusError(f"{where} fold {k} {part}", "at least one utterance", found)
             check_range(where, "rows", rows, 0, n - 1)
             if len(both := rows[seen[rows] > 0]):
@@ -273,15 +297,6 @@ def check_folds(where: object, folds: Mapping[int, Fold], n: int, ids: Sequence[
                 parts = f"both {PARTS[seen[both[0]] - 1]} and {part}"
                 raise CorpusError(f"{where} fold {k}", f"no utterance in {parts}", found)
             seen[rows] = number
-
-
-def about_tests(folds: Iterable[Fold]) -> list[str]:
-    """Whether test parts share utterances, as a finding; nothing of one fold alone."""
-    tests = [np.unique(fold.test) for fold in folds]
-    twice = int((np.unique(np.concatenate(tests), return_counts=True)[1] > 1).sum()) if tests else 0
-    if twice:
-        return [f"{twice} utterances stand in the test parts of more than one fold."]
-    return ["No two test parts share an utterance."] if len(tests) > 1 else []
 
 
 def sizes_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Size]:
@@ -302,8 +317,5 @@ def write_description(folder: Path, noted: Mapping[str, Any]) -> None:
 
 
 def _read_folds(file: Path, numbers: Sequence[int]) -> dict[int, Fold]:
-    try:
-        with open(file, "rb") as f, np.load(f, allow_pickle=False) as z:
-            return {k: Fold(*(z[f"{k}_{part}"] for part in PARTS)) for k in numbers}
-    except Exception as error:  # zipfile and numpy have many
-        raise CorpusError(file, "the rows of each fold", f"{type(error).__name__}: {error}") from None
+    archive = Archive(file, LARGEST)
+    return {k: Fold(*(archive.array(f"{k}_{part}").copy() for part in PARTS)) for k in numbers}

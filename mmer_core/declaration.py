@@ -85,7 +85,11 @@ class Declaration:
 
 def read(path: str | Path | None = None, **changes: object) -> Declaration:
     """The declaration in a file (by default $MMER_STUDY, or else data/study.toml), with changes for this once."""
-    file = Path(path or os.environ.get("MMER_STUDY") or root() / "data" / "study.toml").expanduser().resolve()
+    named = path or os.environ.get("MMER_STUDY") or root() / "data" / "study.toml"
+    try:
+        file = Path(named).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # a home of nobody, a zero byte, links in a circle
+        raise CorpusError(repr(str(named))[:300], "the declaration of a study", str(error)[:300]) from None
     try:
         declared = Declaration(file=file).changed(**read_toml(file, "the declaration of a study"))
     except CorpusError:

@@ -6,6 +6,7 @@ All go by the ids of utterances and depend on content, not on the order in which
 import csv
 import io
 import json
+import os
 import re
 import warnings
 from collections import Counter
@@ -119,15 +120,20 @@ def read_folds(corpus: Corpus, file: str | Path) -> dict[int, Fold]:
 
     CorpusError for a file that is none of these, or ids that the corpus does not have: all of ours must be there.
     """
-    return partition(corpus, Path(file).expanduser())[0]
+    return partition(corpus, Path(file))[0]
 
 
 def partition(corpus: Corpus, file: Path) -> tuple[dict[int, Fold], list[str]]:
     """As `read_folds`, with what is to be told of it in sentences."""
+    file = Path(os.path.expanduser(file))  # unlike Path's own, no error where there is no such user
     places, ours = _places(file)
     known = {name: row for row, name in enumerate(corpus.ids)}
     if len(known) < len(corpus.ids):
         raise CorpusError(file, f"a corpus with one utterance an id, to place them; {corpus.title} has not", "others")
+    for (k, part), names in places.items():
+        if len(set(names)) < len(names):
+            again = next(name for name, n in Counter(names).items() if n > 1)
+            raise CorpusError(f"{file} fold {k} {part}", "an utterance once in each fold", f"{again!r} again")
     ids = {name for part in places.values() for name in part}
     unknown = sorted(ids - known.keys())
     if unknown and (ours or len(unknown) == len(ids)):
@@ -145,6 +151,7 @@ def partition(corpus: Corpus, file: Path) -> tuple[dict[int, Fold], list[str]]:
             train, dev, by = _share(corpus, train)
             told += [f"It has no dev part: a fifth of the train part, by {by}, is dev."] if not folds else []
         folds[k] = Fold(train, dev, test)
+    check_folds(file, folds, len(corpus), corpus.ids)
     return folds, told
 
 
@@ -164,30 +171,39 @@ def _share(corpus: Corpus, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, s
 
 def _places(file: Path) -> tuple[Places, bool]:
     """Ids by fold and part, and whether the file is one of ours."""
-    if file.is_dir():
-        for pattern, read in _FOLDERS.items():
-            found = {int(m[1]): f for f in sorted(file.iterdir()) if (m := re.fullmatch(pattern, f.name))}
-            if found:
-                places: Places = {}
-                for k, one in sorted(found.items()):
-                    places |= {(k, part): ids for part, ids in read(one, k).items()}
-                return places, False
-        raise CorpusError(
-            file, "folders fold_1 (EmoBox) or Session1 (s3prl), or labels_consensus_1.csv", "none of these"
-        )
-    places = {}
-    seen: set[tuple[str, str]] = set()
+    return (_of_others(file), False) if os.path.isdir(file) else (_ours(file), True)
+
+
+def _of_others(file: Path) -> Places:
+    for pattern, read in _FOLDERS.items():
+        found = [(int(m[1]), f) for f in sorted(file.iterdir()) if (m := re.fullmatch(pattern, f.name))]
+        if found:
+            if len(dict(found)) < len(found):
+                raise CorpusError(file, "one of each fold", ", ".join(f.name for _, f in found))
+            places: Places = {}
+            for k, one in sorted(found):
+                parts = read(one, k)
+                if not {"train", "test"} <= parts.keys():
+                    raise CorpusError(one, "utterances to train and to test", ", ".join(parts) or "none")
+                places |= {(k, part): ids for part, ids in parts.items()}
+            return places
+    raise CorpusError(file, "folders fold_1 (EmoBox) or Session1 (s3prl), or labels_consensus_1.csv", "none of these")
+
+
+def _ours(file: Path) -> Places:
+    places: Places = {}
+    seen: set[tuple[str, int]] = set()
     for row in read_table(file, ["id", "fold", "part"]):
         where = f"{file} line {row['line']}"
         if not re.fullmatch(r"\d{1,9}", row["fold"]) or row["part"] not in PARTS:
             raise CorpusError(where, f"a number of a fold, and {PARTS}", f"{row['fold']!r}, {row['part']!r}")
-        if (row["id"], row["fold"]) in seen:
-            raise CorpusError(where, "an utterance once in each fold", f"{row['id']!r} again in fold {row['fold']}")
-        seen.add((row["id"], row["fold"]))
-        places.setdefault((int(row["fold"]), row["part"]), []).append(row["id"])
+        if (row["id"], k := int(row["fold"])) in seen:
+            raise CorpusError(where, "an utterance once in each fold", f"{row['id']!r} again in fold {k}")
+        seen.add((row["id"], k))
+        places.setdefault((k, row["part"]), []).append(row["id"])
     if not places:
         raise CorpusError(file, "utterances with their fold and part", "none")
-    return places, True
+    return places
 
 
 def _emobox(folder: Path, k: int) -> dict[str, list[str]]:
@@ -196,9 +212,10 @@ def _emobox(folder: Path, k: int) -> dict[str, list[str]]:
     for file in sorted(folder.glob(f"*_fold_{k}.json*")):
         part = {"valid": "dev"}.get(name := file.name.split("_fold_")[0].rpartition("_")[2], name)
         lines = file.suffix == ".jsonl"
-        rows = (
+        rows: Any = (
             [_parsed(file, line) for line in read_text(file).splitlines() if line.strip()] if lines else _parsed(file)
         )
+        rows = rows if isinstance(rows, (list, dict)) else [rows]
         keys: list[Any] = [row.get("key") if isinstance(row, dict) else row for row in rows]
         if part not in PARTS or not all(isinstance(key, str) for key in keys):
             raise CorpusError(file, 'train, valid or test, and a "key" for each utterance', "something else")

@@ -30,7 +30,11 @@ def relabelled(corpus: Corpus, classes: Classes) -> Corpus:
         return _named_set(corpus, classes)
     if isinstance(classes, Mapping):
         return _mapped(corpus, {str(old): str(new) for old, new in classes.items()})
-    return _binned(corpus, [float(edge) for edge in classes])
+    try:
+        edges = [float(edge) for edge in classes]
+    except (TypeError, ValueError, OverflowError):
+        raise MmerError(f"classes: edges are numbers that rise, such as [-0.5, 0.5]; got {classes!r}"[:300]) from None
+    return _binned(corpus, edges)
 
 
 def _named_set(corpus: Corpus, name: str) -> Corpus:

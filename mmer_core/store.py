@@ -18,9 +18,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mmer_core.arrays import check_range, digest, frame_scale, frames_digest, moments
-from mmer_core.corpus import HOLDS, PARTS, Corpus, Fold, about_tests, check_folds, open_store, write_description
+from mmer_core.corpus import HOLDS, PARTS, Corpus, Fold, check_folds, open_store, write_description
 from mmer_core.errors import CorpusError
 from mmer_core.texts import check_unicode
+from mmer_core.views import about_tests
 
 DTYPES = {"tokens": np.int32, "text": np.float32, "video": np.float32, "audio": np.float32}  # in a store
 EMPTY = {"text": "text is padding only, taken as one pad token", "audio": "audio length 0, taken as one frame"}
@@ -79,6 +80,9 @@ def write_store(source: Source, path: str | Path) -> Corpus:
                 intake.take(ready)
             if not intake.rows and not source.folds:  # else the part is named
                 raise CorpusError(source.facts["source"], "at least one utterance that can be used", "none")
+            if len(intake.labels) == 1:
+                found = f"{source.facts['classes'][intake.labels.pop()]!r} alone"
+                raise CorpusError(source.facts["source"], "utterances of two classes or more", found)
             for name in intake.files:
                 intake.write_head(name, len(intake.rows))
         if source.embedding is not None:
@@ -259,10 +263,13 @@ class _Intake:
                 f"{scaled} utterances have the words, label and lengths of one in another fold but other numbers "
                 "(folds scaled by themselves?): each fold keeps its own copy; whether test parts overlap is unknown."
             )
-        parts = (Fold(*(np.array(self.places[k, part], np.int64) for part in PARTS)) for k in folds)
+        parts = {k: Fold(*(np.array(self.places[k, part], np.int64) for part in PARTS)) for k in folds}
         yield from (told for told in about_tests(parts) if not scaled or "share" not in told)
-        if contrary := sum(count > 1 for count in Counter(self.unlabelled).values()):
+        alike = {whole: bare for whole, bare in zip(self.contents, self.unlabelled, strict=True)}
+        if contrary := sum(count > 1 for count in Counter(alike.values()).values()):
             yield f"{contrary} utterances occur with the same content and different labels."
+        if more := len(self.contents) - len(alike):
+            yield f"{more} utterances have the frames and label of another one, under an id of their own."
 
 
 def finish_store(folder: Path, digests: Sequence[bytes], places: Places, facts: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,19 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+LARGEST = 2**30  # bytes
+
 
 def read_text(file: Path, expected: str = "a text file") -> str:
     """The text of a file in UTF-8, with or without a byte order mark."""
     try:
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise CorpusError(file, expected, "no file: a folder, a pipe or a device")  # which may never end
+        if (size := file.stat().st_size) > LARGEST:
+            raise CorpusError(file, f"{expected} of at most {LARGEST} bytes", f"{size}")
         data = file.read_bytes()
+    except CorpusError:
+        raise
     except (OSError, ValueError) as error:
         raise CorpusError(file, expected, f"{type(error).__name__}: {error}") from None
     try:
@@ -42,7 +51,10 @@ def read_toml(file: Path, expected: str) -> dict[str, Any]:
 def _parsed(file: Path, expected: str, parse: Any) -> Any:
     text = read_text(file, expected)
     try:
-        return parse(text)
+        parsed = parse(text)
+        if parse is tomllib.loads:
+            repr(parsed)  # so that errors can show it: 0xff.. may have more digits than Python prints
+        return parsed
     except (ValueError, RecursionError) as error:
         raise CorpusError(file, expected, f"{type(error).__name__}: {error}"[:200]) from None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmer_core.arrays import frame_scale, moments
-from mmer_core.corpus import PER_ROW, Corpus, Fold, about_tests, check_folds, open_store
+from mmer_core.corpus import PER_ROW, Corpus, Fold, check_folds, open_store
 
 
 def with_classes(corpus: Corpus, label: np.ndarray, classes: Sequence[str], name: str, told: Iterable[str]) -> Corpus:
@@ -32,13 +32,27 @@ def with_folds(corpus: Corpus, folds: Mapping[int, Fold], told: Iterable[str] = 
     """
     rank = np.empty(len(corpus), np.int64)
     rank[canonical(corpus)] = np.arange(len(corpus))
-    parts = {int(k): Fold(*(np.asarray(rows, np.int64) for rows in fold)) for k, fold in folds.items()}
+    parts = {int(k): Fold(*map(np.asarray, fold)) for k, fold in folds.items()}
     check_folds(corpus.title, parts, len(corpus), corpus.ids)
-    told = [*told, *about_tests(parts.values())]
-    ordered = {k: Fold(*(rows[np.argsort(rank[rows])] for rows in fold)) for k, fold in sorted(parts.items())}
+    told = [*told, *about_tests(dict(sorted(parts.items())))]
+    ordered = {
+        k: Fold(*(rows[np.argsort(rank[rows])].astype(np.int64) for rows in fold)) for k, fold in sorted(parts.items())
+    }
     at = np.arange(len(corpus)) if corpus.at is None else corpus.at
     found = [sentence for sentence in corpus.findings if "test parts" not in sentence]  # of other folds
     return _view(corpus.path, (at, corpus.label, corpus.classes, ordered, corpus.name, [*found, *told]))
+
+
+def about_tests(folds: Mapping[int, Fold]) -> list[str]:
+    """Whether test parts share utterances or their numbers leave gaps, as findings; nothing of one fold alone."""
+    tests = [np.unique(fold.test) for fold in folds.values()]
+    twice = int((np.unique(np.concatenate(tests), return_counts=True)[1] > 1).sum()) if tests else 0
+    gaps = sorted(set(range(min(folds), max(folds))) - set(folds))[:9] if folds else []
+    missing = f"There are no test parts {', '.join(map(str, gaps))}: folds are {', '.join(map(str, folds))}."
+    told = [missing] if gaps else []
+    if twice:
+        return [f"{twice} utterances stand in the test parts of more than one fold.", *told]
+    return ["No two test parts share an utterance.", *told] if len(tests) > 1 else []
 
 
 def canonical(corpus: Corpus) -> np.ndarray:
@@ -54,7 +68,8 @@ def _view(path: str | Path, view: tuple) -> Corpus:
     arrays = dict(corpus.arrays)
     if "audio" in arrays and folds:
         each = _moments(corpus)[at]
-        scales = [frame_scale(each[fold.train], lengths["audio"][fold.train]) for fold in folds.values()]
+        with np.errstate(invalid="ignore"):  # a part that chosen classes left empty: it is refused, or gets other folds
+            scales = [frame_scale(each[fold.train], lengths["audio"][fold.train]) for fold in folds.values()]
         arrays["audio_scale"] = np.stack(scales)
     rows = [x.astype("<i8").tobytes() for x in (at, label, *(part for fold in folds.values() for part in fold))]
     whole = b"".join([corpus.fingerprint.encode(), str(list(folds)).encode(), *rows])

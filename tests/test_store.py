@@ -225,7 +225,9 @@ def test_a_corpus_need_not_fit_into_memory(tmp_path):
         def utterances(self):
             for i in range(300):
                 video = np.full((32, 800), i, np.float32)  # 0.1 MB: 30 MB together
-                yield Utterance(f"u{i}", PLACES[i % N], 0, {"video": 32, "audio": 1}, {"video": video, "audio": ONE})
+                yield Utterance(
+                    f"u{i}", PLACES[i % N], i % 2, {"video": 32, "audio": 1}, {"video": video, "audio": ONE}
+                )
 
     tracemalloc.start()
     try:

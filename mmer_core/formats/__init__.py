@@ -1,9 +1,12 @@
 """Reading corpora: every known format becomes a store, every store a `Corpus`, with folds and classes as asked for."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmer_core.corpus import Corpus, Fold, open_store
+import numpy as np
+
+from mmer_core.corpus import PARTS, Corpus, Fold, check_folds, open_store
 from mmer_core.errors import CorpusError, MmerError
 from mmer_core.folds import make_folds, partition
 from mmer_core.formats.affect import Splits
@@ -49,16 +52,22 @@ def open_corpus(
 
 def adapted(corpus: Corpus, folds: Folds | None, classes: Classes | None) -> Corpus:
     """The corpus with other classes, and with folds of a partition file, made ones, or given ones."""
-    corpus = corpus if classes is None else relabelled(corpus, classes)
+    if classes is not None:
+        corpus = relabelled(corpus, classes)
+        if len(np.unique(corpus.label)) < 2:
+            raise MmerError(f"classes: utterances of two or more are needed; {corpus!r} has {len(corpus)} of one")
     if folds is None:
+        check_folds(corpus.title, corpus.folds, len(corpus), corpus.ids)  # classes may leave a part without any
         return corpus
     if isinstance(folds, (str, Path)):
-        return with_folds(corpus, *partition(corpus, Path(folds).expanduser()))
+        return with_folds(corpus, *partition(corpus, Path(folds)))
     if all(isinstance(k, str) for k in folds):
         if unknown := folds.keys() - {"k", "by", "seed"}:
             raise MmerError(f"folds are made of k, by and seed; got {', '.join(sorted(unknown))}")
         said = ", ".join(f"{name} = {value}" for name, value in folds.items())
         return with_folds(corpus, make_folds(corpus, **{"k": None, **folds}), [f"Folds were made here: {said}."])
+    if odd := [k for k, parts in folds.items() if type(k) is not int or len(parts) != len(PARTS)]:
+        raise MmerError(f"folds are given as {{number: (train, dev, test)}}; got {odd[0]!r} with something else")
     return with_folds(corpus, {k: Fold(*parts) for k, parts in folds.items()})
 
 
@@ -66,15 +75,17 @@ def _imported(path: str | Path, store: str | Path | None, skip: bool, chosen: Ma
     try:
         path = Path(path).expanduser().resolve()
         is_store, exists = (path / "corpus.json").is_file(), path.exists()
+        store = Path(store).expanduser().resolve() if store else None
+        _ = store and store.exists()
     except (RuntimeError, ValueError, OSError) as error:  # a home of nobody, a zero byte, links in a circle
-        raise CorpusError(path, "a path", str(error)) from None
+        raise CorpusError(repr(str(path))[:300], "a path, and one for its store", str(error)[:300]) from None
     if is_store:
         if chosen:
             raise CorpusError(path, "the folder that this store was made of, to choose features", "a store")
         return open_store(path)
     options = [f"{m}={name}" for m, name in chosen.items()] + ["skip"] * skip
     source, name = " ".join([str(path), *options]), "-".join([path.stem if path.is_file() else path.name, *options])
-    store = Path(store).expanduser().resolve() if store else root() / "data" / name.replace("/", "-")
+    store = store or root() / "data" / name.replace("/", "-")
     if store == path:  # the source itself lies in data/
         store = path.with_name(f"{path.name}.store")
     if not exists:
@@ -110,7 +121,7 @@ def _kind(path: Path) -> type[Tree] | type[Folder] | type[Splits] | None:
         return Splits if path.suffix in (".pkl", ".pickle", ".p") else None
     if (path / TABLE).exists() or (path / LABELS).exists():
         return Folder
-    return Tree if any(path.glob("fold*")) else None
+    return Tree if any(re.fullmatch(r"fold\d+", place.name) for place in path.glob("fold*")) else None
 
 
 def _stamp(path: Path) -> dict[str, list[int]]:

@@ -115,7 +115,9 @@ class Splits(Source):
         stated = data.get(f"{key}_lengths")
         if "text_bert" in data and (m == "text" or stated is None):
             bert = _numbers(f"{where} text_bert", data["text_bert"])
-            if bert.ndim == 3 and bert.shape[1] == 3 and bert.shape == (len(x), 3, steps):
+            if bert.shape[:2] != (len(x), 3) or bert.ndim != 3 or (m == "text" and bert.shape[2] != steps):
+                raise CorpusError(f"{where} text_bert", f"[{len(x)}, 3, L], L as in text", f"{list(bert.shape)}")
+            if bert.shape[2] == steps:
                 return ("the mask of text_bert", *_outermost(bert[:, 1] != 0))
         start, n = _outermost((x != 0).any(2) & ~(x == -np.inf).all(2))
         if stated is None:
@@ -140,7 +142,7 @@ class Splits(Source):
             if all(key in data for data in self.parts.values()):
                 given = {part: _numbers(f"{self.file} {part} {key}", self.parts[part][key]) for part in PARTS}
                 for part, x in given.items():
-                    if len(x) != self._n(part) or not np.isfinite(x).all():
+                    if x.ndim == 0 or len(x) != self._n(part) or not np.isfinite(x).all():
                         raise CorpusError(
                             f"{self.file} {part} {key}", f"{self._n(part)} finite labels", f"{list(x.shape)}"
                         )
@@ -163,6 +165,8 @@ def _rounded(source: Splits, key: str, given: Mapping[str, np.ndarray]) -> tuple
         if x.size != len(x):
             raise CorpusError(f"{source.file} {part} {key}", "one score an utterance", f"{list(x.shape)}")
     source.told.append("Classes are scores rounded to whole numbers from -3 to 3 (halves to even ones).")
+    beyond = sum(int((np.abs(x) > 3).sum()) for x in scores.values())
+    source.tally["scores are beyond -3 or 3, and count as these"] += beyond
     label = {part: np.round(np.clip(x, -3, 3)).astype(np.int64) + 3 for part, x in scores.items()}
     return SENTIMENT, scores, label
 
@@ -201,12 +205,17 @@ def _part(file: Path, data: object, names: tuple[str, ...]) -> dict:
 
 def _numbers(where: str, x: object) -> np.ndarray:
     try:
-        found = np.asarray(x)
+        found = np.asarray(x if not isinstance(x, (list, tuple)) or _only_numbers(x) else None)
     except ValueError:  # lists of different lengths
         found = np.empty(0, object)
     if found.dtype.kind not in "fiub":
         raise CorpusError(where, "an array of numbers", f"{found.dtype} {list(found.shape)}")
     return found
+
+
+def _only_numbers(x: list | tuple) -> bool:
+    """Of lists, before an array is made of them: texts would all take the room of the longest."""
+    return all(_only_numbers(v) if isinstance(v, (list, tuple)) else isinstance(v, (int, float, np.ndarray)) for v in x)
 
 
 def _outermost(used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -63,7 +63,8 @@ class Tree(Source):
             label, audio, video = (part.arrays[kind].tolist() for kind in ("label", "audio_n", "video_n"))
             for start in range(0, len(label), CHUNK):
                 some = {m: read_rows(part.arrays[m], start, start + CHUNK) for m in (part.words, "video", "audio")}
-                x = {m: np.asarray(rows, DTYPES[m]) for m, rows in some.items()}
+                with np.errstate(over="ignore"):  # infinity is refused where it is written
+                    x = {m: np.asarray(rows, DTYPES[m]) for m, rows in some.items()}
                 used = self._used(x[part.words])
                 if self.left:
                     steps = used.shape[1] - used.argmax(1)

@@ -134,23 +134,33 @@ def read_pickle(file: Path, expected: str) -> Any:
 
 def load(file: BinaryIO, size: int) -> Any:
     """What a pickle of so many bytes holds, from where the file stands; whatever is wrong with it may be raised."""
-    return _finished(_AllowList(file, size).load(), {})
+    whole, room = _finished(_AllowList(file, size).load(), {})
+    if room > 64 * size + 2**20:  # lists of one list, in lists: as an array they would be gigabytes
+        raise pickle.UnpicklingError("the same things many times")
+    return whole
 
 
-def _finished(x: Any, known: dict[int, Any]) -> Any:
-    """The same with arrays in the place of what stood in for them."""
+def _finished(x: Any, known: dict[int, tuple[Any, int]]) -> tuple[Any, int]:
+    """The same with arrays in the place of what stood in for them, and the bytes it takes where nothing is shared."""
     if isinstance(x, _Array):
-        return x.made
+        return (x.made, x.made.nbytes) if isinstance(x.made, np.ndarray) else _finished(x.made, known)
     if not isinstance(x, (dict, list, tuple, set, frozenset)):
         if not isinstance(x, (str, bytes, bytearray, int, float, type(None))):
             raise pickle.UnpicklingError(f"an object of {type(x).__name__}")
-        return x
+        if isinstance(x, int) and x.bit_length() > 1000:
+            raise pickle.UnpicklingError("a number of more digits than can be shown")
+        return x, 8 if x is None or isinstance(x, (int, float)) else len(x)
     if id(x) not in known:
-        known[id(x)] = None  # of one that holds itself
-        if isinstance(x, dict):
-            known[id(x)] = {_finished(k, known): _finished(v, known) for k, v in x.items()}
-        else:
-            known[id(x)] = type(x)(_finished(v, known) for v in x)
+        known[id(x)] = None, 0  # of one that holds itself
+        inner = (
+            [_finished(v, known) for v in (*x, *x.values())]
+            if isinstance(x, dict)
+            else [_finished(v, known) for v in x]
+        )
+        values, room = [value for value, _ in inner], sum(size for _, size in inner) + 8 * len(inner)
+        n = len(values) // 2
+        made = dict(zip(values[:n], values[n:], strict=True)) if isinstance(x, dict) else type(x)(values)
+        known[id(x)] = made, room
     return known[id(x)]
 
 

@@ -9,16 +9,18 @@ then each modality is named, as in `open_corpus(folder, audio="chinese-hubert-la
 """
 
 import io
+import math
+import os
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from mmer_core.arrays import load_array
+from mmer_core.arrays import Archive, load_array
 from mmer_core.corpus import MODALITIES, PARTS
+from mmer_core.description import file_name
 from mmer_core.errors import CorpusError
 from mmer_core.formats import pickles
 from mmer_core.store import Source, Utterance
@@ -45,7 +47,9 @@ class Folder(Source):
         self.folder, self.skip = folder, skip
         self.told: list[str] = []
         settings = _settings(folder / SETTINGS)
-        self.rows = _rows(folder)
+        self.table = folder / (LABELS if not (folder / TABLE).is_file() and (folder / LABELS).is_file() else TABLE)
+        self.rows = _rows(self.table)
+        self.known = {row["id"] for row in self.rows}
         self.holders = {m: _Holder(place, m) for m, place in _places(folder, chosen).items()}
         self._drop("without a label", lambda row: bool(row["label"]), "a label")
         for holder in self.holders.values():
@@ -53,8 +57,11 @@ class Folder(Source):
         self.heads = {m: self._heads(holder) for m, holder in self.holders.items()}
         stated = settings.get("lengths", {})
         self.steps = {m: stated.get(m) or max(1, *(shape[0] for shape in heads)) for m, heads in self.heads.items()}
-        classes, self.label = _labels(folder / TABLE, self.rows, settings.get("classes"))
-        self.folds, self.placed = _placed(folder / TABLE, self.rows)
+        for m, steps in self.steps.items():
+            if steps * (room := 4 * self.heads[m][0][1]) > LARGEST:
+                raise CorpusError(folder / SETTINGS, f"lengths of {m} up to {LARGEST // room}", f"{steps}")
+        classes, self.label = _labels(self.table, self.rows, settings.get("classes"))
+        self.folds, self.placed = _placed(self.table, self.rows)
         self.facts = {
             **{"name": settings.get("name", folder.name), "source": str(folder), "synthetic": False, "words": None},
             **{"classes": classes, "rates": settings.get("rates")},
@@ -85,13 +92,17 @@ class Folder(Source):
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
         shapes = {shape[0] for heads in self.heads.values() for shape in heads}
         sources = [f"{m}: {h.place.name}." for m, h in self.holders.items() if h.place.stem != m]
+        known = {f"{name}.npy" for name in self.known}
+        for m, holder in self.holders.items():
+            if odd := sorted(holder.names() - known):
+                sources.append(f"{len(odd)} files of {m} belong to no row of {self.table.name}, such as {odd[0]}.")
         return [*counts, *self.told, *sources, *([ONE_STEP] if shapes == {1} else []), *overlaps]
 
     def _drop(self, what: str, good: Callable, expected: str) -> None:
         """Leave out rows that are not good, if that was asked for; else refuse the first one."""
         bad = [row for row in self.rows if not good(row)]
         if bad and not self.skip:
-            where = f"{self.folder / TABLE} line {bad[0]['line']}"
+            where = f"{self.table} line {bad[0]['line']}"
             raise CorpusError(
                 where, f"{expected} for {bad[0]['id']!r}", f"none ({len(bad)} such; skip=True leaves them out)"
             )
@@ -99,7 +110,7 @@ class Folder(Source):
         if bad:
             self.told.append(f"{len(bad)} utterances {what} are left out, the first one {bad[0]['id']}.")
         if not self.rows:
-            raise CorpusError(self.folder / TABLE, "utterances that can be used", "none")
+            raise CorpusError(self.table, "utterances that can be used", "none")
 
     def _heads(self, holder: "_Holder") -> list[tuple[int, int]]:
         shapes = [holder.shape(row["id"]) for row in self.rows]
@@ -122,54 +133,36 @@ class _Holder:
     """Where the features of one modality lie: a folder of .npy files, or an .npz archive."""
 
     def __init__(self, place: Path, modality: str):
-        self.place, self.modality, self.archive = place, modality, None
-        if place.suffix == ".npz":
-            try:
-                self.archive = zipfile.ZipFile(place)
-                self.sizes = {i.filename: i.file_size for i in self.archive.infolist()}
-            except Exception as error:  # zipfile has many
-                raise CorpusError(place, "an archive of arrays", f"{type(error).__name__}: {error}") from None
+        self.place, self.modality = place, modality
+        self.archive = Archive(place, LARGEST) if place.suffix == ".npz" else None
 
     def where(self, name: str) -> object:
         return self.place / f"{name}.npy"
 
     def __contains__(self, name: str) -> bool:
-        return f"{name}.npy" in self.sizes if self.archive else (self.place / f"{name}.npy").is_file()
+        return f"{name}.npy" in self.archive.sizes if self.archive else os.path.isfile(self.place / f"{name}.npy")
+
+    def names(self) -> set[str]:
+        """The files that there are, whether anybody asks for them or not."""
+        if self.archive:
+            return set(self.archive.sizes)
+        return {file.relative_to(self.place).as_posix() for file in self.place.rglob("*.npy")}
 
     def shape(self, name: str) -> tuple[int, int]:
         """[T, D] as the head says, if it can be used."""
-        if self.archive is None:
-            array = load_array(self.place / f"{name}.npy")
-            return self._frames(name, array.shape, array.dtype)
-        return self._frames(name, *self._member(name, lambda f: None)[:2])
+        if self.archive:
+            return self._frames(name, *self.archive.head(name))
+        array = load_array(self.place / f"{name}.npy")
+        return self._frames(name, array.shape, array.dtype)
 
     def read(self, name: str) -> np.ndarray:
         """Frames [T, D]."""
-        if self.archive is None:
-            array = np.asarray(load_array(self.place / f"{name}.npy"))
-            return array.reshape(self._frames(name, array.shape, array.dtype))
-        shape, dtype, data, fortran = self._member(name, lambda f: f.read())
-        size = self._frames(name, shape, dtype)
-        if len(data) != dtype.itemsize * np.prod(shape):
-            raise CorpusError(self.where(name), "as many numbers as its head says", f"{len(data)} bytes")
-        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").reshape(size)
-
-    def _member(self, name: str, read: Callable[[BinaryIO], Any]) -> tuple:
-        assert self.archive
-        if self.sizes[f"{name}.npy"] > LARGEST + 1000:
-            raise CorpusError(self.where(name), f"at most {LARGEST} bytes", f"{self.sizes[f'{name}.npy']}")
-        try:
-            with self.archive.open(f"{name}.npy") as f:
-                version = np.lib.format.read_magic(f)
-                head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = head(f)
-                return shape, dtype, read(f), fortran  # type: ignore[arg-type]
-        except Exception as error:  # zipfile, zlib and numpy have many
-            raise CorpusError(self.where(name), "a whole array", f"{type(error).__name__}: {error}"[:200]) from None
+        array = self.archive.array(name) if self.archive else np.asarray(load_array(self.place / f"{name}.npy"))
+        return array.reshape(self._frames(name, array.shape, array.dtype))
 
     def _frames(self, name: str, shape: tuple, dtype: np.dtype) -> tuple[int, int]:
         size = (1, *shape) if len(shape) == 1 else shape
-        if dtype.kind not in "fiu" or len(size) != 2 or not size[1] or np.prod(size) * dtype.itemsize > LARGEST:
+        if dtype.kind not in "fiu" or len(size) != 2 or not size[1] or math.prod(size) * dtype.itemsize > LARGEST:
             expected = f"numbers [T, D], or [D] for one step, at most {LARGEST} bytes"
             raise CorpusError(self.where(name), expected, f"{dtype} {list(shape)}")
         return size  # type: ignore[return-value]
@@ -181,7 +174,7 @@ def _settings(file: Path) -> dict[str, Any]:
         return {}
     settings, modalities = read_toml(file, "the settings of a corpus"), list(MODALITIES.values())
     known: dict[str, tuple[str, Callable[[Any], bool]]] = {
-        "name": ("a text", lambda x: isinstance(x, str)),
+        "name": ("a name for folders", lambda x: isinstance(x, str) and file_name(x.replace("/", "-"))),
         "classes": ("a list of different names", lambda x: isinstance(x, list) and len(set(map(str, x))) == len(x) > 1),
         "rates": (f"numbers above 0 of {modalities}", lambda x: _table(x, modalities, (int, float))),
         "lengths": (f"whole numbers above 0 of {modalities}", lambda x: _table(x, modalities, (int,))),
@@ -199,16 +192,15 @@ def _table(x: object, keys: list[str], kinds: tuple) -> bool:
     return isinstance(x, dict) and all(k in keys and type(v) in kinds and 0 < v < 1e9 for k, v in x.items())
 
 
-def _rows(folder: Path) -> list[dict[str, str]]:
+def _rows(file: Path) -> list[dict[str, str]]:
     """The rows of utterances.csv, or of a label.npz in their form."""
-    file = folder / TABLE
-    named = file.is_file() or not (folder / LABELS).is_file()
-    rows = read_table(file, ["id", "label"]) if named else _labels_of(folder)
+    rows = read_table(file, ["id", "label"]) if file.name == TABLE else _labels_of(file)
     lines: dict[tuple, str] = {}
     label: dict[str, str] = {}
     for row in rows:
-        where, parts = f"{file} line {row['line']}", PurePosixPath(row["id"]).parts
-        if not parts or row["id"].startswith("/") or ".." in parts or set(row["id"]) & set("\\\0:"):
+        where, path = f"{file} line {row['line']}", PurePosixPath(row["id"])
+        odd = row["id"] != str(path) or path.is_absolute() or {".", ".."} & {*path.parts, row["id"]}
+        if odd or set(row["id"]) & set("\\\0:"):
             raise CorpusError(where, "an id that names a file in the folder", repr(row["id"]))
         place = (row["id"], row["fold"] if row.get("part") and row.get("fold") else "")
         if place in lines:
@@ -221,15 +213,17 @@ def _rows(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _labels_of(folder: Path) -> list[dict[str, str]]:
+def _labels_of(file: Path) -> list[dict[str, str]]:
     """label.npz of MERBench: by corpus (whole, train, val, test) the utterances, each with its "emo"."""
-    file, rows = folder / LABELS, []
+    rows = []
     try:
-        with zipfile.ZipFile(file) as archive:
-            for name, part in MERBENCH.items():
-                if f"{name}.npy" in archive.namelist():
-                    data = archive.read(f"{name}.npy") if archive.getinfo(f"{name}.npy").file_size < LARGEST else b""
-                    rows += [{"id": i, "label": str(told["emo"]), "part": part} for i, told in _object(data).items()]
+        archive = Archive(file, LARGEST)
+        for name, part in MERBENCH.items():
+            if f"{name}.npy" in archive.sizes:
+                told = _object(archive.content(name))
+                rows += [{"id": str(i), "label": str(told[i]["emo"]), "part": part} for i in told]
+    except CorpusError:
+        raise
     except Exception as error:  # a hostile file may raise anything
         raise CorpusError(file, "MERBench's labels by utterance", f"{type(error).__name__}: {error}"[:200]) from None
     return [{**row, "line": str(n)} for n, row in enumerate(rows, 1)]
@@ -249,7 +243,7 @@ def _places(folder: Path, chosen: Mapping[str, str]) -> dict[str, Path]:
     for m in MODALITIES.values():
         names = [chosen[m]] if m in chosen else [m, f"{m}.npz"]
         options = [folder / "features" / name for name in names if m in chosen] + [folder / name for name in names]
-        found = [place for place in options if place.is_dir() or (place.suffix == ".npz" and place.is_file())]
+        found = [p for p in options if os.path.isdir(p) or (p.suffix == ".npz" and os.path.isfile(p))]
         if found:
             places[m] = found[0]
         elif m in chosen and chosen[m] != "none":
