@@ -427,3 +427,15 @@ def test_the_example_for_ones_own_data_runs_as_it_stands(tmp_path, monkeypatch, 
     study = mc.open_study("study.toml", store="another")
     assert study.corpus.classes == ["calm", "not calm"] and len(study.folds) == 5 and len(study.seeds) == 10
     assert set(study.variants) == {"self_t", "self_a", "self_ta", "cross_ta"}
+
+
+def test_scores_are_no_classes_and_unread_columns_are_told(tmp_path, data):
+    folder = write_plain(tmp_path / "p", data)
+    table = (folder / "utterances.csv").read_text()
+    (folder / "utterances.csv").write_text(table.replace("speaker", "Speakers", 1))
+    assert "Speakers" in told(opened(tmp_path, folder), "not read")
+    lines = [f"{name},{k / 3 - 1:.2f}" for k, name in enumerate(data.ids)]
+    (folder / "utterances.csv").write_text("\n".join(["id,label", *lines]))
+    (folder / "corpus.toml").unlink()
+    with pytest.raises(mc.CorpusError, match=r"-1.00; a score is no class"):
+        mc.open_corpus(folder, tmp_path / "other")

@@ -66,7 +66,7 @@ def adapted(corpus: Corpus, folds: Folds | None, classes: Classes | None) -> Cor
             raise MmerError(f"folds are made of k, by and seed; got {', '.join(sorted(unknown))}")
         said = ", ".join(f"{name} = {value}" for name, value in folds.items())
         return with_folds(corpus, make_folds(corpus, **{"k": None, **folds}), [f"Folds were made here: {said}."])
-    if odd := [k for k, parts in folds.items() if type(k) is not int or len(parts) != len(PARTS)]:
+    if odd := [k for k, parts in folds.items() if not isinstance(k, (int, np.integer)) or len(parts) != len(PARTS)]:
         raise MmerError(f"folds are given as {{number: (train, dev, test)}}; got {odd[0]!r} with something else")
     return with_folds(corpus, {k: Fold(*parts) for k, parts in folds.items()})
 

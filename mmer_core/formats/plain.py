@@ -50,6 +50,8 @@ class Folder(Source):
         self.table = folder / (LABELS if not (folder / TABLE).is_file() and (folder / LABELS).is_file() else TABLE)
         self.rows = _rows(self.table)
         self.known = {row["id"] for row in self.rows}
+        if unread := [name for name in self.rows[0] if name not in ("id", "label", "fold", "part", "line", *COLUMNS)]:
+            self.told.append(f"Columns of {self.table.name} that are not read: {', '.join(unread)}.")
         self.holders = {m: _Holder(place, m) for m, place in _places(folder, chosen).items()}
         self._drop("without a label", lambda row: bool(row["label"]), "a label")
         for holder in self.holders.values():
@@ -264,6 +266,8 @@ def _labels(file: Path, rows: list[dict[str, str]], classes: list[str] | None) -
     given = [row["label"] for row in rows]
     numbers = all(re.fullmatch(r"\d{1,9}", x) for x in given)
     names = classes or sorted(set(given), key=(lambda x: (int(x), x)) if numbers else None)
+    if not classes and (score := next((x for x in given if re.fullmatch(r"-?\d*\.\d+|-\d+", x)), None)):
+        raise CorpusError(file, "names, or whole numbers from 0, of classes as labels", f"{score}; a score is no class")
     for row in rows:
         label = row["label"]
         if label not in names and not (classes and numbers and int(label) < len(names)):
