@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     publish = commands.add_parser("publish", help="write scores and settings of the finished runs, for other groups")
     publish.add_argument("file", metavar="FILE.csv", help="one row a run; no utterance, transcript, id or label")
     options = parser.parse_args(arguments)
+    getattr(sys.stdout, "reconfigure", lambda **_: None)(errors="replace")  # a terminal may not know all letters
     try:
         if options.command == "demo":
             print(mc.make_demo_corpus(mc.paths.root() / "data" / "demo"))

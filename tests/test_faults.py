@@ -228,3 +228,25 @@ def test_a_store_that_changed_meanwhile_ends_the_study_and_fails_no_run(demo, tm
     with pytest.raises(mc.MmerError, match="has changed since the study was opened"):
         study.run(progress=False)
     assert study.failed() == {} and len(study.missing()) == 6
+
+
+def test_kernels_are_kept_in_some_place_that_can_be_written_to(tmp_path):
+    """Also in a container without a home, from a checkout that only another user may write to."""
+    package = tmp_path / "mmer_core"
+    shutil.copytree(CHECKOUT / "mmer_core", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "kernels" / "__pycache__").write_text("in the way")
+    code = "from mmer_core.kernels import machinery; print(machinery._cache())"
+    bare = {"PATH": os.environ["PATH"], "HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=bare, capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path / "mmer-")), done.stderr
+
+
+def test_status_is_told_on_a_terminal_that_knows_few_letters(demo, tmp_path):
+    (tmp_path / "data").mkdir()
+    shutil.copytree(demo.path, tmp_path / "data" / "Gefühle ☂")
+    (tmp_path / "data" / "study.toml").write_text('corpus = "Gefühle ☂"', encoding="utf-8")
+    noted = json.loads((tmp_path / "data" / "Gefühle ☂" / "corpus.json").read_text())
+    (tmp_path / "data" / "Gefühle ☂" / "corpus.json").write_text(json.dumps(noted | {"name": "Gefühle ☂"}))
+    here = {**os.environ, "MMER_ROOT": str(tmp_path), "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-m", "mmer_core", "status"], env=here, capture_output=True, cwd=CHECKOUT)
+    assert done.returncode == 0 and "Gefühle ?".encode("cp1252") in done.stdout, done.stderr
