@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     run = commands.add_parser("run", help="train the runs that the ledger lacks, one process per core")
     run.add_argument("--variants", nargs="+", metavar="NAME", default=["*"], help='only these, or patterns: "cross_*"')
     run.add_argument("--device", help='train all runs of a variant at once on this device: "cuda" for a GPU')
+    run.add_argument("--retry", action="store_true", help="train those that have failed, too")
     commands.add_parser("status", help="runs done and missing, scores so far, hours spent")
     export = commands.add_parser("export", help="write figures, tables and texts of the finished runs for a paper")
     export.add_argument("--to", metavar="FOLDER", help="where to (default: figures/)")
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     publish = commands.add_parser("publish", help="write scores and settings of the finished runs, for other groups")
     publish.add_argument("file", metavar="FILE.csv", help="one row a run; no utterance, transcript, id or label")
     options = parser.parse_args(arguments)
+    getattr(sys.stdout, "reconfigure", lambda **_: None)(errors="replace")  # a terminal may not know all letters
     try:
         if options.command == "demo":
             print(mc.make_demo_corpus(mc.paths.root() / "data" / "demo"))
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         study = mc.open_study(options.study)
         print(study)
         if options.command == "run":
-            study.select(*options.variants).run(device=options.device)
+            study.select(*options.variants).run(device=options.device, retry=options.retry)
         if options.command == "export" and options.check:
             stale = mc.stale(options.to, study)
             print(*(f"{name}: {why}" for name, why in stale.items()), sep="\n", end="\n" if stale else "")

@@ -4,6 +4,8 @@
     run.json             what the run was, its scores, confusion matrix and learning curve, and where it came from
     predictions.npz      dev and test: utterance ids [N], labels [N], logits [N, C]
     weights.safetensors  of the best epoch, under the published names
+<ledger>/<variant>/fold<k>_seed<s>_<key>.failed.json: the error of a run that was tried and has no record yet
+<ledger>/declared-<corpus>.json: what was declared before the first run
 """
 
 import hashlib
@@ -16,7 +18,7 @@ import tempfile
 import zipfile
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +104,7 @@ class Ledger:
         """Note what a study of this corpus declares, unless it was noted before."""
         file = self.folder / f"declared-{fingerprint}.json"
         if not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({**declared, "when": _now()}), encoding="utf-8")
+            _write(file, {**declared, "when": _now()})
 
     def declared(self, fingerprint: str) -> dict:
         """What was noted by `declare`; empty if nothing was."""
@@ -113,6 +114,23 @@ class Ledger:
             return {**noted, **{name: noted[name] for name in ("primary_metric", "margin") if noted}}
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(file, "what was declared before the runs", f"{type(error).__name__}: {error}") from None
+
+    def fail(self, run: Run, error: Exception) -> None:
+        """Note that a run was tried and failed; a record that comes later takes the note away."""
+        _write(self._note(run), {"run": str(run), "error": f"{type(error).__name__}: {error}", "when": _now()})
+
+    def failure(self, run: Run) -> str | None:
+        """The error of a run that was tried and failed, if that is all there is of it."""
+        file = self._note(run)
+        if not os.path.isfile(file) or self.has(run):
+            return None
+        try:
+            return str(json.loads(file.read_text(encoding="utf-8"))["error"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "its note cannot be read"
+
+    def _note(self, run: Run) -> Path:
+        return self.folder / f"{run.folder}.failed.json"
 
     def has(self, run: Run) -> bool:
         return os.path.isfile(f"{self.folder}/{run.folder}/run.json")
@@ -163,13 +181,25 @@ class Ledger:
         try:
             scratch.chmod(0o755)
             np.savez_compressed(scratch / "predictions.npz", **predictions)  # type: ignore[arg-type]  # arrays, no flags
-            save_file({k: w.numpy() for k, w in trained.weights.items()}, scratch / "weights.safetensors")
-            (scratch / "run.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
-            if not self.has(run):
-                os.replace(scratch, place)
+            save_file({k: np.asarray(w) for k, w in trained.weights.items()}, scratch / "weights.safetensors")
+            (scratch / "run.json").write_text(json.dumps(summary), encoding="utf-8")
+            os.chmod(scratch / "weights.safetensors", (scratch / "run.json").stat().st_mode)  # colleagues read it, too
+            self._place(scratch, place, run)
+            self._note(run).unlink(missing_ok=True)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return self.read(run)
+
+    def _place(self, scratch: Path, place: Path, run: Run) -> None:
+        """Give a whole record its name, unless another process was first."""
+        if place.exists() and not self.has(run):  # the rest of a record: set aside, whatever it holds
+            os.replace(place, place.with_name(f".damaged-{place.name}-{os.urandom(4).hex()}"))
+        try:
+            if not self.has(run):
+                os.replace(scratch, place)
+        except OSError:
+            if not self.has(run):
+                raise
 
 
 _NUMBER = (int, float)
@@ -199,8 +229,27 @@ def _matrix(rows: object, classes: int) -> np.ndarray:
     return matrix
 
 
+def _write(file: Path, noted: dict) -> None:
+    """Write a small file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_name(f".{file.name}-{os.urandom(4).hex()}")
+    try:
+        scratch.write_text(json.dumps(noted), encoding="utf-8")
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@lru_cache
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # it is on the path, and not installed
+        return "not installed"
+
+
 def _provenance(corpus: Corpus, device: str) -> dict:
-    packages = {name: importlib.metadata.version(name) for name in ("mmer_core", "torch", "numpy", "numba")}
+    packages = {name: _version(name) for name in ("mmer_core", "torch", "numpy", "numba")}
     machine = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
     data = {"corpus": corpus.name, "synthetic": corpus.synthetic}
     return data | packages | machine | {"device": device, "finished": _now()}

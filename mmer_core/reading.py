@@ -50,6 +50,10 @@ class Reader:
         """The runs that the ledger lacks."""
         return [run for run in self.runs if not self.ledger.has(run)]
 
+    def failed(self) -> dict[Run, str]:
+        """The missing runs that were tried and failed, with the error of each; `Study.run(retry=True)` tries again."""
+        return {run: why for run in self.missing() if (why := self.ledger.failure(run))}
+
     def record(self, variant: str, fold: int, seed: int) -> Record:
         """One record; MmerError if it is no run of this study, CorpusError if it is not trained yet."""
         for run in self.runs:
@@ -114,12 +118,13 @@ class Reader:
         return sum((record.confusion for _, record in self._finished(variant)), total)
 
     def status(self) -> pd.DataFrame:
-        """One row a variant: runs done and wanted, mean scores so far, hours spent."""
-        results = self.results()
+        """One row a variant: runs done, wanted and failed, mean scores so far, hours spent."""
+        results, failed = self.results(), self.failed()
         rows = []
         for name in self.variants:
             mine = results[results["variant"] == name]
             row = {"variant": name, "done": len(mine), "runs": len(self.folds) * len(self.seeds)}
+            row["failed"] = sum(run.variant.name == name for run in failed)
             row |= {metric: mine[metric].mean() for metric in ("accuracy", "balanced_accuracy", self.primary_metric)}
             rows.append(row | {"hours": mine["seconds"].sum() / 3600})
         return pd.DataFrame(rows)

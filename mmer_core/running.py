@@ -1,74 +1,155 @@
-"""How missing runs are trained and filed: in processes, one core each, or stacked on a device; and the progress bar."""
+"""How missing runs are trained: in processes, one core each, or stacked on a device; and the progress bar."""
 
+import contextlib
+import os
 import signal
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from functools import lru_cache
-from pathlib import Path
-from threading import Event
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import lru_cache, partial
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from typing import Any
 
+import numpy as np
 import torch
 from loky import ProcessPoolExecutor, cpu_count
 from tqdm import tqdm
 
 import mmer_core.views  # noqa: F401  # how a corpus crosses to another process
 from mmer_core.corpus import Corpus, Sizes, open_store
-from mmer_core.ledger import Ledger, Run
+from mmer_core.errors import MmerError
+from mmer_core.ledger import Run
 from mmer_core.stack import train_stack
-from mmer_core.training import train
+from mmer_core.training import Trained, train
 from mmer_core.variant import Variant
 
 # glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
-Finished = Generator[tuple[Any, dict[str, float]], None, None]  # a run and its scores
-Work = Callable[[str | Corpus, Path, Any], dict[str, float]]  # with corpus, ledger and run: files what it makes of them
+Finished = Generator[tuple[Any, Any], None, None]  # a run, and what came of it: what its work returned, or an error
+Work = Callable[[str | Corpus, Any], Any]  # of a corpus and a run
 NEVER = Event()  # nobody sets it
+LOST = "its worker process was killed, by itself or for want of memory"
+STRIKES = 2  # lost workers after which a run of theirs is tried alone
 # What loky takes for a leak: checks of long utterances hold large arrays for a while. A restart costs nothing.
 warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 
-def train_and_file(store: str | Corpus, ledger: Path, run: Run) -> dict[str, float]:
-    """Train one run; returns its scores."""
+def trained(store: str | Corpus, run: Run) -> Trained:
+    """Train one run; what comes of it can travel between machines."""
     corpus = opened(store, run)
-    return Ledger(ledger).write(run, corpus, train(corpus, run.variant, run.fold, run.seed, run.protocol)).scores
+    done = train(corpus, run.variant, run.fold, run.seed, run.protocol)
+    return replace(done, weights={name: np.asarray(w) for name, w in done.weights.items()})
 
 
 def in_processes(
-    corpus: Corpus, ledger: Ledger, runs: Sequence[Any], executor=None, stop: Event = NEVER, work: Work = train_and_file
+    corpus: Corpus, runs: Sequence[Any], executor=None, stop: Event = NEVER, work: Work = trained
 ) -> Finished:
-    """Train and file runs with an executor; by default in processes of our own, one per core with one thread each.
+    """Train runs with an executor; by default in processes of our own, one per core with one thread each.
 
-    `work` may do something else with them, or with what has a variant, too. When `stop` is set no more runs are begun,
-    and those in flight in our own processes are given up at once.
+    `work` may do something else with them, or with what has a variant, too. What fails is handed over with its error,
+    and the others go on; MmerError ends it: it is of all runs. When `stop` is set no more runs are begun, and those in
+    flight in our own processes are given up at once.
     """
+    work = partial(work, corpus if corpus.view else str(corpus.path))
     longest_first = sorted(runs, key=lambda run: effort(run.variant, corpus.sizes), reverse=True)  # all cores stay busy
-    own = executor is None
-    if own:  # not loky's shared ones: to stop this training must not end another one
-        workers = min(cpu_count(), len(runs))
-        kept = KEEP_MEMORY if work is train_and_file else {}  # other work has large arrays now and then
-        executor = ProcessPoolExecutor(workers, initializer=_start_worker, env=kept)
-    where = corpus if corpus.view else str(corpus.path)
-    futures = {executor.submit(work, where, ledger.folder, run): run for run in longest_first}
+    if executor is None:
+        yield from _in_own(work, longest_first, stop)
+        return
+    flight = _Flight(executor, work, len(runs))
     try:
-        while futures and not stop.is_set():
-            for future in [f for f in futures if f.done()]:
-                yield futures.pop(future), future.result()
-            time.sleep(0.05)
+        while flight.fill(longest_first) and not stop.is_set():
+            yield from flight.landed()
     finally:
-        if own:
-            executor.shutdown(wait=True, kill_workers=bool(futures))
-        else:
-            for future in futures:
-                future.cancel()
+        flight.cancel()
 
 
-def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str, stop: Event = NEVER) -> Finished:
-    """Train and file all runs of a variant at once on one device; a stack that does not fit into it is halved.
+def _in_own(work: partial, waiting: list, stop: Event) -> Finished:
+    """In processes of our own. Who is killed takes others down: a run that was there twice is tried again alone."""
+    strikes, workers = Counter[Any](), min(cpu_count(), len(waiting))
+    kept = KEEP_MEMORY if work.func is trained else {}  # other work has large arrays now and then
+    while waiting and not stop.is_set():
+        alone = strikes[waiting[0]] >= STRIKES
+        # not loky's shared ones: to stop this training must not end another one
+        pool = ProcessPoolExecutor(
+            1 if alone else workers, initializer=_start_worker, initargs=(os.getpid(),), env=kept
+        )
+        flight = _Flight(pool, work, 1 if alone else workers + 1)
+        try:
+            alike = partial(_alike, strikes, alone)
+            while flight.fill(waiting, alike) and not stop.is_set():
+                for run, outcome in flight.landed():
+                    if not isinstance(outcome, BrokenProcessPool):
+                        yield run, outcome
+                    elif alone:
+                        yield run, RuntimeError(LOST)
+                    else:
+                        strikes[run] += 1
+                        waiting.append(run)
+        finally:
+            pool.shutdown(wait=True, kill_workers=bool(flight.runs))
+
+
+def _alike(strikes: Counter, alone: bool, run: Any) -> bool:
+    return (strikes[run] >= STRIKES) == alone
+
+
+class _Flight:
+    """Runs on their way through an executor."""
+
+    def __init__(self, executor, work: Callable[[Any], Any], room: int):
+        self.executor, self.work, self.room, self.broken = executor, work, room, False
+        self.runs: dict[Any, Any] = {}  # by future
+        self._news: SimpleQueue = SimpleQueue()
+        self._mute: list = []  # futures that call nobody when they are done, such as submitit's jobs
+        # a dask client takes equal calls for the same one, and would tell an old failure again
+        self._said = {"pure": False} if type(executor).__module__.startswith("distributed") else {}
+
+    def fill(self, waiting: list, fits: Callable[[Any], bool] = lambda run: True) -> bool:
+        """Begin as many of those that wait as there is room for; returns whether any is on its way."""
+        while waiting and len(self.runs) < self.room and not self.broken and fits(waiting[0]):
+            future = self.executor.submit(self.work, waiting[0], **self._said)
+            self.runs[future] = waiting.pop(0)
+            if hasattr(future, "add_done_callback"):
+                future.add_done_callback(self._news.put)
+            else:
+                self._mute.append(future)
+        return bool(self.runs)
+
+    def landed(self) -> Finished:
+        """What is done by now, after a short while at most."""
+        with contextlib.suppress(Empty):
+            done = [self._news.get(timeout=0.2)]
+            while not self._news.empty():
+                done.append(self._news.get())
+            yield from map(self._outcome, done)
+        for future in [f for f in self._mute if f.done()]:
+            self._mute.remove(future)
+            yield self._outcome(future)
+
+    def _outcome(self, future) -> tuple[Any, Any]:
+        run = self.runs.pop(future)
+        try:
+            return run, future.result()
+        except MmerError:
+            raise
+        except Exception as error:
+            self.broken |= isinstance(error, BrokenProcessPool)
+            return run, error
+
+    def cancel(self) -> None:
+        for future in self.runs:
+            future.cancel()
+
+
+def in_stacks(corpus: Corpus, runs: Sequence[Run], device: str, stop: Event = NEVER) -> Finished:
+    """Train all runs of a variant at once on one device; a stack that does not fit into it is halved.
 
     When `stop` is set, it ends as soon as the next run of the stack is done.
     """
@@ -78,9 +159,8 @@ def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str, 
         while waiting:
             stack = list(waiting)[:fits]
             try:
-                for place, trained in train_stack(corpus, variant, stack, waiting[stack[0]].protocol, device):
-                    run = waiting.pop(place)
-                    yield run, ledger.write(run, corpus, trained).scores
+                for place, outcome in train_stack(corpus, variant, stack, waiting[stack[0]].protocol, device):
+                    yield waiting.pop(place), outcome
                     if stop.is_set():
                         return
             except torch.cuda.OutOfMemoryError:
@@ -88,6 +168,16 @@ def in_stacks(corpus: Corpus, ledger: Ledger, runs: Sequence[Run], device: str, 
                 if left == 1:
                     raise
                 fits = -(-left // 2)  # from now on
+
+
+def check_device(device: str | None) -> None:
+    """MmerError unless there is such a device, before anything is noted or begun."""
+    try:
+        torch.empty(1, device=device or "cpu")
+    except Exception as error:  # torch has many, by device and build
+        raise MmerError(
+            f"device: one that torch can use here, such as 'cpu' or 'cuda'; got {device!r}: {error}"
+        ) from None
 
 
 def effort(variant: Variant, sizes: Sizes) -> int:
@@ -99,16 +189,24 @@ def effort(variant: Variant, sizes: Sizes) -> int:
     return sum(slots[block[0]] + slots[block[-1]] for block in variant.blocks)
 
 
-def _start_worker() -> None:
+def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the notebook's affair; it ends its workers itself
     torch.set_num_threads(1)
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Nobody waits for what an orphan trains: it would go on for hours."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def opened(store: str | Corpus, run: Run) -> Corpus:
     """The corpus of a run, kept open in this process; a view comes as itself."""
     corpus = _open_once(store) if isinstance(store, str) else store
     if corpus.fingerprint != run.corpus:
-        raise RuntimeError(f"{store} has changed since the study was opened")
+        raise MmerError(f"{corpus.path} has changed since the study was opened")
     return corpus
 
 

@@ -22,10 +22,10 @@ from mmer_core.variant import Variant
 
 def train_stack(
     corpus: Corpus, variant: Variant, runs: Sequence[tuple[int, int]], protocol: Protocol, device: str = "cuda"
-) -> Iterator[tuple[tuple[int, int], Trained]]:
+) -> Iterator[tuple[tuple[int, int], Trained | FloatingPointError]]:
     """Train the runs (fold, seed) of one variant together; each is handed over as soon as it has stopped.
 
-    `Trained.seconds` is a run's share of the stack's time. FloatingPointError if a loss is not finite.
+    `Trained.seconds` is a run's share of the stack's time. One whose loss is not finite comes with its error.
     """
     stack = Stack(corpus, variant, protocol, device)
     states = [RunState(corpus, variant, fold, seed, protocol, device) for fold, seed in runs]

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import torch
 from loky import cpu_count
@@ -18,7 +19,7 @@ from mmer_core.model import FusionModel
 from mmer_core.paths import root
 from mmer_core.protocol import Protocol
 from mmer_core.reading import Reader
-from mmer_core.running import NEVER, effort, in_processes, in_stacks, progress_bar
+from mmer_core.running import NEVER, check_device, effort, in_processes, in_stacks, progress_bar
 from mmer_core.variant import CHOICES, Variant
 
 
@@ -102,6 +103,7 @@ class Study(Reader):
         told = [f"{len(self.runs) - len(missing)} of {len(self.runs)} runs of this study are trained."]
         lacking = dict.fromkeys(run.variant.name for run in missing)
         told.append(f"Missing: {', '.join(self.marked(name) for name in lacking)}.")
+        told += [f"{run} failed: {why}." for run, why in self.failed().items()]
         left = self.seconds_left(missing)
         if left is None:
             told.append("How long they take is known when the first one is done.")
@@ -131,40 +133,52 @@ class Study(Reader):
         device: str | None = None,
         attention: str | Iterable[str] | None = None,
         stop: Event = NEVER,
+        retry: bool = False,
     ) -> "Study":
         """Train what is missing, and return the study.
 
         Each run is filed as soon as it is done: an interruption, or setting `stop` in another thread, costs the runs in
-        flight and no other. MmerError if both an executor and a device are given, FloatingPointError if a loss is not
-        finite.
+        flight and no other. A run that fails is noted with its error, and the others go on: see `failed`. MmerError if
+        both an executor and a device are given, or there is no such device.
 
         Args:
-            executor: anything with .submit(function, *arguments) -> future, whose workers see the folders of store and
-                ledger; by default one process per core with one thread each.
+            executor: anything with .submit(function, *arguments) -> future, whose workers see the store; by default one
+                process per core with one thread each. What they train travels back, and is filed here.
             progress: show runs done, the last scores and the time left.
             device: train in this process, all missing runs of a variant at once: "cuda" for a GPU. (Tested on the CPU,
                 where it equals single runs in float64; on a GPU it was not measured yet.)
             attention: only variants with one of these kinds of it, such as ("self", "uniform"); MmerError if unknown.
+            retry: train those that have failed, too.
         """
         if executor is not None and device is not None:
             raise MmerError("runs are trained by an executor or a device; got both")
         kinds = [attention] if isinstance(attention, str) else list(attention or ())
         if unknown := set(kinds) - set(CHOICES["attention"]):
             raise MmerError(f"attention is one or some of {', '.join(CHOICES['attention'])}; got {sorted(unknown)}")
+        check_device(device)
         decisions = {name: getattr(self.declaration, name) for name in ("primary_metric", "margin", "comparisons")}
         self.ledger.declare(self.corpus.fingerprint, **decisions)
-        missing = [run for run in self.missing() if attention is None or run.variant.attention in kinds]
-        if not missing:
+        wanted = [run for run in self.missing() if attention is None or run.variant.attention in kinds]
+        wanted = [run for run in wanted if retry or not self.ledger.failure(run)]
+        if not wanted:
             return self
         if device is None:
-            finished = in_processes(self.corpus, self.ledger, missing, executor, stop)
+            finished = in_processes(self.corpus, wanted, executor, stop)
         else:
-            finished = in_stacks(self.corpus, self.ledger, missing, device, stop)
-        with closing(finished), progress_bar(len(missing), disable=not progress) as bar:
-            for run, scores in finished:
-                bar.set_postfix_str(f"{run}: {self.primary_metric} {scores[self.primary_metric]:.3f}", refresh=False)
+            finished = in_stacks(self.corpus, wanted, device, stop)
+        with closing(finished), progress_bar(len(wanted), disable=not progress) as bar:
+            for run, outcome in finished:
+                bar.set_postfix_str(f"{run}: {self._file(run, outcome)}", refresh=False)
                 bar.update()
         return self
+
+    def _file(self, run: Run, outcome: Any) -> str:
+        """File what came of a run; returns it in short."""
+        if isinstance(outcome, Exception):
+            self.ledger.fail(run, outcome)
+            return f"failed, {outcome}"
+        record = self.ledger.write(run, self.corpus, outcome)
+        return f"{self.primary_metric} {record.scores[self.primary_metric]:.3f}"
 
     def model(self, variant: str, fold: int, seed: int) -> FusionModel:
         """The trained network of one run, in evaluation mode."""

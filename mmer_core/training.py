@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ _TRAINING: list[int] = []  # torch's number of threads as each training of this 
 class Trained:
     """What a run leaves: C classes, N utterances of the part."""
 
-    weights: dict[str, Tensor]  # of the best epoch, under the published names
+    weights: dict[str, Any]  # of the best epoch, under the published names
     curve: list[dict[str, int | float]]  # epoch, train_loss, dev_loss, dev_accuracy, learning_rate
     best_epoch: int  # counted from 1
     logits: dict[str, np.ndarray]  # dev, test: [N, C]
@@ -63,23 +64,29 @@ class RunState:
         self.curve: list[dict[str, int | float]] = []
         self.best_epoch, self.best_weights, self.dev_logits = 0, self.model.state_dict(), torch.empty(0)
         self.seconds = 0.0
+        self.error: FloatingPointError | None = None
 
     @property
     def stopped(self) -> bool:
         epochs = len(self.curve)
-        return epochs == self.best_epoch + self.protocol.stop_patience or epochs == self.protocol.max_epochs
+        return (
+            self.error is not None
+            or epochs == self.best_epoch + self.protocol.stop_patience
+            or epochs == self.protocol.max_epochs
+        )
 
     def shuffled(self) -> np.ndarray:
         """The train rows in the order of the next epoch."""
         return self.rows.train[torch.randperm(len(self.rows.train), generator=self.shuffle).numpy()]
 
     def end_epoch(self, train_loss: float, logits: np.ndarray, label: np.ndarray, seconds: float) -> None:
-        """Note the mean train loss of an epoch and what dev logits [N, C] say; FloatingPointError if not finite."""
+        """Note the mean train loss of an epoch and what dev logits [N, C] say, or the error if it is not finite."""
         dev_loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(label)).item()
         accuracy = float((logits.argmax(1) == label).mean())
         epoch, rate = len(self.curve) + 1, self.optimiser.param_groups[0]["lr"]
         if not np.isfinite([train_loss, dev_loss]).all():
-            raise FloatingPointError(f"{self.name}: loss not finite in epoch {epoch}")
+            self.error = FloatingPointError(f"{self.name}: loss not finite in epoch {epoch}")
+            return
         best = max((point["dev_accuracy"] for point in self.curve), default=-1.0)
         losses = dict(train_loss=train_loss, dev_loss=dev_loss)
         self.curve.append({"epoch": epoch, **losses, "dev_accuracy": accuracy, "learning_rate": rate})
@@ -151,11 +158,14 @@ class Trainer:
     def __init__(self, corpus: Corpus):
         self.corpus = corpus
 
-    def train(self, states: Sequence[RunState]) -> Iterator[tuple[RunState, Trained]]:
-        """Each run is handed over as soon as it has stopped."""
+    def train(self, states: Sequence[RunState]) -> Iterator[tuple[RunState, Trained | FloatingPointError]]:
+        """Each run is handed over as soon as it has stopped; one whose loss is not finite, with its error."""
         while states:
             self.epoch(states)
             for state in [s for s in states if s.stopped]:
+                if state.error is not None:
+                    yield state, state.error
+                    continue
                 started = time.perf_counter()
                 state.model.load_state_dict(state.best_weights)
                 (test,) = self.predict([state], [state.rows.test])
@@ -201,6 +211,8 @@ def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Prot
     """
     with one_thread():
         ((_, trained),) = Trainer(corpus).train([RunState(corpus, variant, fold, seed, protocol)])
+    if isinstance(trained, FloatingPointError):
+        raise trained
     return trained
 
 

@@ -116,7 +116,7 @@ def test_the_longest_runs_start_first(demo, tmp_path):
         assert found[0] > running.effort(mc.Variant.from_name("cross_tv" + suffix), sizes)
 
     class Full:
-        def submit(self, function, store, ledger, run):
+        def submit(self, function, run):
             raise ValueError(f"no place for {run.variant.name}")
 
     with pytest.raises(ValueError, match="both_tva"):
@@ -201,15 +201,6 @@ def test_a_run_cut_off_while_it_is_filed_leaves_nothing(demo, tmp_path, monkeypa
         Ledger(tmp_path).write(run, demo, trained)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
     assert not Ledger(tmp_path).has(run)
-
-
-def test_a_failing_run_stops_the_study_and_is_told(demo, tmp_path, monkeypatch):
-    def fail(*_):
-        raise FloatingPointError("self_t fold 1 seed 1: loss not finite")
-
-    monkeypatch.setattr(running, "train", fail)
-    with pytest.raises(FloatingPointError, match="fold 1"):
-        mc.Study(demo, ["self_t"], [1], None, SHORT, tmp_path).run(here(), progress=False)
 
 
 def test_each_record_is_read_once(demo, tmp_path, guesses, monkeypatch):

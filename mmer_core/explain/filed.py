@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,9 +123,11 @@ def compute(study: Study, tasks: Sequence[Task], progress: bool = True, executor
     """Compute what is not filed yet, in the study's workers."""
     if not (todo := missing(study, tasks)):
         return
-    work = in_processes(study.corpus, study.ledger, todo, executor, work=_work)
+    work = in_processes(study.corpus, todo, executor, work=partial(_work, study.ledger.folder))
     with closing(work) as done, progress_bar(len(todo), disable=not progress) as bar:
-        for task, _ in done:
+        for task, outcome in done:
+            if isinstance(outcome, Exception):
+                raise outcome
             bar.set_postfix_str(f"{task.what}: {task.run}", refresh=False)
             bar.update()
 
@@ -145,7 +148,7 @@ def read(study: Study, tasks: Sequence[Task]) -> pd.DataFrame:
     return table[["variant", "fold", "seed", *table.columns.drop(["variant", "fold", "seed"])]]
 
 
-def _work(store: str | Corpus, ledger: Path, task: Task) -> dict[str, float]:
+def _work(ledger: Path, store: str | Corpus, task: Task) -> None:
     corpus, place, (make, check) = opened(store, task.run), task.file(ledger), CHECKS[task.what]
     with one_thread():
         frame = check(make(corpus, task.run, Ledger(ledger)), corpus, task.run.fold)
@@ -153,4 +156,3 @@ def _work(store: str | Corpus, ledger: Path, task: Task) -> dict[str, float]:
     scratch = place.with_suffix(f".{os.getpid()}")
     frame.to_csv(scratch, index=False)
     os.replace(scratch, place)
-    return {}

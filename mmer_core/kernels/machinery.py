@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import math
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -46,8 +47,20 @@ def _cache() -> str:
     """
     here = Path(__file__).parent
     state = hashlib.blake2b(b"".join(file.read_bytes() for file in sorted(here.glob("*.py"))), digest_size=6)
-    own = here / "__pycache__" if os.access(here, os.W_OK) else Path.home() / ".cache" / "mmer"
+    user = Path(tempfile.gettempdir()) / f"mmer-{getattr(os, 'getuid', int)()}"  # as a container's may have no home
+    places = [here / "__pycache__", Path(os.path.expanduser("~")) / ".cache" / "mmer", user]
+    own = next((place for place in places if _writable(place)), user)
     return str(Path(config.CACHE_DIR or own) / f"kernels-{state.hexdigest()}")  # type: ignore[attr-defined]
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made there; the folder is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder.is_absolute()
+    except OSError:
+        return False
 
 
 def inlined(function: Callable) -> Callable:

@@ -1,0 +1,32 @@
+"""What goes wrong in workers, for tests of what becomes of the others. A module, so that processes can import it."""
+
+import os
+import signal
+import time
+
+from mmer_core.running import trained
+
+
+def faulty(where, run):
+    """Seed 2 of fold 1 kills its worker, each time; seed 3 of fold 1 diverges."""
+    if (run.fold, run.seed) == (1, 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if (run.fold, run.seed) == (1, 3):
+        raise FloatingPointError(f"{run}: loss not finite in epoch 1")
+    return trained(where, run)
+
+
+def once(where, run):
+    """The first worker that comes to fold 2 is killed, and no other."""
+    marker = os.environ["MMER_KILLED_ONCE"]
+    if run.fold == 2 and not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return trained(where, run)
+
+
+def endless(where, run):
+    """Tells who it is, and trains for ever."""
+    with open(os.path.join(os.environ["MMER_ENDLESS"], str(os.getpid())), "w") as f:
+        f.write(str(run))
+    time.sleep(600)

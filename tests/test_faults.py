@@ -1,0 +1,252 @@
+"""What goes wrong in a study, really done: no finished run is lost, and every run that fails is named."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CHECKOUT
+from faulty import faulty, once
+
+import mmer_core as mc
+from mmer_core import ledger as ledger_module
+from mmer_core import running
+from mmer_core.protocol import Protocol
+
+SHORT = Protocol(max_epochs=1)
+
+
+def small(demo, folder, variants=("self_t",), seeds=(1, 2, 3), folds=(1, 2)):
+    return mc.Study(demo, variants, seeds, folds, SHORT, folder, margin=0.02)
+
+
+def broken(monkeypatch, work):
+    monkeypatch.setattr("mmer_core.study.in_processes", partial(running.in_processes, work=work))
+
+
+def test_runs_that_fail_are_named_and_the_others_are_trained(demo, tmp_path, monkeypatch):
+    whole = small(demo, tmp_path / "whole").run(progress=False)
+    broken(monkeypatch, faulty)
+    study = small(demo, tmp_path / "ledger").run(progress=False)
+    told = {(run.fold, run.seed): why for run, why in study.failed().items()}
+    assert set(told) == {(1, 2), (1, 3)} and len(study.results()) == 4
+    assert "its worker process was killed" in told[1, 2] and "FloatingPointError" in told[1, 3]
+    assert study.status()["failed"].tolist() == [2]
+    assert "self_t fold 1 seed 3 failed: FloatingPointError: self_t fold 1 seed 3: loss not finite" in study.progress()
+    before = sorted(tmp_path.rglob("*"))
+    assert study.run(progress=False).failed() == study.failed() and sorted(tmp_path.rglob("*")) == before  # not again
+    monkeypatch.undo()
+    study.run(progress=False, retry=True)
+    assert study.failed() == {} and study.missing() == [] and not list(tmp_path.rglob("*.failed.json"))
+    timeless = [frame.results().drop(columns="seconds") for frame in (study, whole)]
+    assert timeless[0].equals(timeless[1])
+
+
+def test_a_worker_that_is_killed_once_costs_nothing(demo, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMER_KILLED_ONCE", str(tmp_path / "killed"))
+    broken(monkeypatch, once)
+    study = small(demo, tmp_path / "ledger").run(progress=False)
+    assert (tmp_path / "killed").exists() and study.missing() == [] and study.failed() == {}
+
+
+def test_a_diverging_run_of_a_stack_is_named_and_the_others_are_trained(demo, tmp_path, monkeypatch):
+    from mmer_core.stack import Stack
+
+    real = Stack.step
+
+    def step(stack, states, rows, seeds):
+        losses = real(stack, states, rows, seeds)
+        return [np.nan if (s.fold, s.seed) == (1, 3) else loss for s, loss in zip(states, losses, strict=True)]
+
+    monkeypatch.setattr(Stack, "step", step)
+    study = small(demo, tmp_path).run(progress=False, device="cpu")
+    assert [(run.fold, run.seed) for run in study.failed()] == [(1, 3)] and len(study.results()) == 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_their_parent(demo, tmp_path, how):
+    code = f"""
+from functools import partial
+import mmer_core as mc
+from mmer_core import running, study
+from faulty import endless
+study.in_processes = partial(running.in_processes, work=endless)
+mc.Study(mc.open_corpus({str(demo.path)!r}), ["self_t"], [1, 2], [1], ledger={str(tmp_path / "ledger")!r}).run()
+"""
+    here = {**os.environ, "MMER_ENDLESS": str(tmp_path), "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}"}
+    parent = subprocess.Popen([sys.executable, "-c", code], env=here, stderr=subprocess.DEVNULL)
+    try:
+        wanted = min(2, os.cpu_count() or 1)
+        workers = until(
+            lambda: [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()], lambda w: len(w) >= wanted
+        )
+        parent.send_signal(how)
+        parent.wait(30)
+        assert until(lambda: [w for w in workers if alive(w)], lambda left: not left, 15) == []
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def alive(pid):
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def until(ask, good, seconds=90):
+    for _ in range(10 * seconds):
+        if good(found := ask()):
+            return found
+        time.sleep(0.1)
+    return ask()
+
+
+def test_jobs_that_call_nobody_are_asked(demo, tmp_path, guessed):
+    """As those of submitit: done() and result(), and no callback."""
+
+    class Job:
+        def __init__(self, future):
+            self.done, self.result, self.cancel = future.done, future.result, future.cancel
+
+    class Cluster(ThreadPoolExecutor):
+        def submit(self, *args):
+            return Job(super().submit(*args))
+
+    with Cluster(2) as cluster:
+        assert small(demo, tmp_path).run(cluster, progress=False).missing() == []
+
+
+def test_ten_thousand_waiting_runs_are_not_asked_one_by_one(demo):
+    asked = []
+
+    class Quiet(Future):
+        def done(self):
+            asked.append(self)
+            return super().done()
+
+    class Pool:
+        def submit(self, work, run):
+            futures.append(future := Quiet())
+            return future
+
+    futures, runs = [], [ledger_module.Run("x", mc.Variant("t"), 1, seed, SHORT) for seed in range(10_000)]
+    found = running.in_processes(demo, runs, Pool())
+    started = time.perf_counter()
+    threading.Timer(1.0, lambda: futures[77].set_result("done")).start()
+    first = next(found)
+    assert first[1] == "done" and len(futures) == 10_000 and time.perf_counter() - started < 10
+    assert len(asked) < 100
+    found.close()
+
+
+# ------------------------------------------------------------------------------------------------- filing
+
+
+def record(demo, folder):
+    run = ledger_module.Run(demo.fingerprint, mc.Variant("t"), 1, 1, SHORT)
+    return run, running.trained(str(demo.path), run), ledger_module.Ledger(folder)
+
+
+def test_a_run_is_filed_where_the_package_is_not_installed(demo, tmp_path, monkeypatch):
+    def unknown(package):
+        raise ledger_module.importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(ledger_module.importlib.metadata, "version", unknown)
+    ledger_module._version.cache_clear()
+    run, trained, ledger = record(demo, tmp_path)
+    assert ledger.write(run, demo, trained).summary["provenance"]["mmer_core"] == "not installed"
+    ledger_module._version.cache_clear()
+
+
+def test_what_is_left_of_a_record_is_set_aside_and_the_run_is_filed(demo, tmp_path):
+    run, trained, ledger = record(demo, tmp_path)
+    place = ledger.write(run, demo, trained).folder
+    (place / "run.json").unlink()
+    (place / "notes.txt").write_text("of a colleague")
+    assert not ledger.has(run)
+    again = ledger.write(run, demo, trained)
+    assert again.scores and ledger.has(run)
+    (aside,) = place.parent.glob(".damaged-*")
+    assert (aside / "notes.txt").read_text() == "of a colleague"
+
+
+def test_colleagues_may_read_all_of_a_record(demo, tmp_path):
+    run, trained, ledger = record(demo, tmp_path)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in ledger.write(run, demo, trained).folder.iterdir()}
+    assert len(set(modes.values())) == 1, modes
+
+
+def test_two_that_file_the_same_run_leave_one_record(demo, tmp_path):
+    run, trained, ledger = record(demo, tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: ledger_module.Ledger(tmp_path).write(run, demo, trained), range(16)))
+    (folder,) = [p for p in (tmp_path / "self_t").iterdir()]
+    assert ledger.has(run) and sorted(p.name for p in folder.iterdir()) == [
+        "predictions.npz",
+        "run.json",
+        "weights.safetensors",
+    ]
+
+
+def test_a_full_disk_leaves_no_half_declaration(demo, tmp_path):
+    resource = pytest.importorskip("resource")
+    study, before = small(demo, tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError):
+            study.run(progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "nonsense"])
+def test_a_device_that_is_not_there_is_told_before_anything_is_noted(demo, tmp_path, device):
+    with pytest.raises(mc.MmerError, match=f"device: .*{device}"):
+        small(demo, tmp_path / "ledger").run(device=device)
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_a_store_that_changed_meanwhile_ends_the_study_and_fails_no_run(demo, tmp_path):
+    store = shutil.copytree(demo.path, tmp_path / "store")
+    study = small(mc.open_corpus(store), tmp_path / "ledger")
+    noted = json.loads((store / "corpus.json").read_text())
+    (store / "corpus.json").write_text(json.dumps(noted | {"fingerprint": "0123456789abcdef"}))
+    with pytest.raises(mc.MmerError, match="has changed since the study was opened"):
+        study.run(progress=False)
+    assert study.failed() == {} and len(study.missing()) == 6
+
+
+def test_kernels_are_kept_in_some_place_that_can_be_written_to(tmp_path):
+    """Also in a container without a home, from a checkout that only another user may write to."""
+    package = tmp_path / "mmer_core"
+    shutil.copytree(CHECKOUT / "mmer_core", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "kernels" / "__pycache__").write_text("in the way")
+    code = "from mmer_core.kernels import machinery; print(machinery._cache())"
+    bare = {"PATH": os.environ["PATH"], "HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=bare, capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path / "mmer-")), done.stderr
+
+
+def test_status_is_told_on_a_terminal_that_knows_few_letters(demo, tmp_path):
+    (tmp_path / "data").mkdir()
+    shutil.copytree(demo.path, tmp_path / "data" / "Gefühle ☂")
+    (tmp_path / "data" / "study.toml").write_text('corpus = "Gefühle ☂"', encoding="utf-8")
+    noted = json.loads((tmp_path / "data" / "Gefühle ☂" / "corpus.json").read_text())
+    (tmp_path / "data" / "Gefühle ☂" / "corpus.json").write_text(json.dumps(noted | {"name": "Gefühle ☂"}))
+    here = {**os.environ, "MMER_ROOT": str(tmp_path), "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-m", "mmer_core", "status"], env=here, capture_output=True, cwd=CHECKOUT)
+    assert done.returncode == 0 and "Gefühle ?".encode("cp1252") in done.stdout, done.stderr
