@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--variants", nargs="+", metavar="NAME", default=["*"], help='only these, or patterns: "cross_*"')
     run.add_argument("--device", help='train all runs of a variant at once on this device: "cuda" for a GPU')
     run.add_argument("--retry", action="store_true", help="train those that have failed, too")
-    commands.add_parser("status", help="runs done and missing, scores so far, hours spent")
+    commands.add_parser("status", help="runs done, failed and missing, scores so far, hours spent").add_argument(
+        "--verify", action="store_true", help="read all records; set aside those that are damaged"
+    )
     export = commands.add_parser("export", help="write figures, tables and texts of the finished runs for a paper")
     export.add_argument("--to", metavar="FOLDER", help="where to (default: figures/)")
     export.add_argument("--venue", metavar="NAME", help='widths of its pages, such as "neurips2024" (default: IEEE)')
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "publish":
             print(f"{mc.tables.publish(study, options.file)} of {len(study.runs)} runs are in {options.file}")
         else:
-            print(study.status().to_string(index=False, float_format="{:.3f}".format))
+            _status(study, getattr(options, "verify", False))
     except mc.MmerError as error:  # the message says all
         print(f"mmer: {error}", file=sys.stderr)
         return 2
@@ -55,6 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nmmer: interrupted; finished runs are kept, `run` goes on with the rest", file=sys.stderr)
         return 130
     return 0
+
+
+def _status(study: mc.Study, verify: bool) -> None:
+    for run, why in study.verify(set_aside=True).items() if verify else ():
+        print(f"{run} is set aside, `run` trains it again: {why}")
+    print(study.status().to_string(index=False, float_format="{:.3f}".format))
 
 
 if __name__ == "__main__":

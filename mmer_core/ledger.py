@@ -10,12 +10,12 @@
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import shutil
 import tempfile
-import zipfile
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property, lru_cache
@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save_file
 
 from mmer_core.corpus import PARTS, Corpus
 from mmer_core.errors import CorpusError
-from mmer_core.metrics import METRICS, confusion, scores, scores_from
+from mmer_core.metrics import confusion, scores, scores_from
 from mmer_core.protocol import Protocol
 from mmer_core.training import Trained
 from mmer_core.variant import Variant
@@ -67,29 +67,44 @@ class Record:
             _check(self.summary)
             self.curve: list[dict[str, float]] = self.summary["curve"]
             self.confusion = _matrix(self.summary["confusion"], len(self.summary["classes"]))
-            stored = self.summary["scores"]  # those that an older record lacks follow from the confusion matrix
-            follow = {} if set(METRICS) <= set(stored) else scores_from(self.confusion)
-            self.scores: dict[str, float] = {**follow, **stored}
+            _check_counts(self.summary, self.confusion)
+            if self.summary.get("digest", "") not in ("", _guard(self.summary)):  # an older record has none
+                raise ValueError("it was changed after it was written")
+            self.scores: dict[str, float] = {
+                **scores_from(self.confusion),
+                **self.summary["scores"],
+            }  # old ones lack some
         except (OSError, ValueError, KeyError, TypeError) as error:
             found = f"{type(error).__name__}: {error}; delete the folder to train this run again"
             raise CorpusError(folder / "run.json", "the record of a run", found) from None
 
     def predictions(self, part: str = "test") -> dict[str, np.ndarray]:
         """ids [N], label [N], logits [N, C] of the part "dev" or "test", in the order of the fold."""
-        file = self.folder / "predictions.npz"
+        file, n = self.folder / "predictions.npz", self.summary["counts"][part]
         try:
-            with open(file, "rb") as f, np.load(f, allow_pickle=False) as z:
-                return {what: z[f"{part}_{what}"] for what in ("ids", "label", "logits")}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise CorpusError(file, f"predictions of the {part} part", str(error)) from None
+            data = self._bytes(file)
+            with np.load(io.BytesIO(data), allow_pickle=False) as z:
+                found = {what: z[f"{part}_{what}"] for what in ("ids", "label", "logits")}
+        except Exception as error:  # zipfile and numpy have many
+            raise CorpusError(file, f"predictions of the {part} part", f"{error}"[:200]) from None
+        if [x.shape for x in found.values()] != [(n,), (n,), (n, len(self.confusion))]:
+            raise CorpusError(file, f"{n} predictions of the {part} part", f"{[x.shape for x in found.values()]}")
+        return found
 
     def weights(self) -> dict[str, np.ndarray]:
         """Weights of the best epoch under the published names."""
         file = self.folder / "weights.safetensors"
         try:
-            return load_file(file)
-        except (OSError, SafetensorError) as error:
+            return load(self._bytes(file))
+        except (OSError, ValueError, SafetensorError) as error:
             raise CorpusError(file, "the weights of a run", str(error)) from None
+
+    def _bytes(self, file: Path) -> bytes:
+        """A file of the record; ValueError unless it is as it was written, where an older record does not say."""
+        data, noted = file.read_bytes(), self.summary.get("files", {})
+        if noted and noted.get(file.name) != _digest(data):
+            raise ValueError("another content than was written; see `status --verify`")
+        return data
 
 
 class Ledger:
@@ -143,8 +158,25 @@ class Ledger:
             return None
         version = (run.folder, now.st_ino, now.st_size, now.st_mtime_ns)
         if version not in self._records:
-            self._records[version] = Record(self.folder / run.folder)
+            record = Record(self.folder / run.folder)
+            if record.summary.get("run") != json.loads(json.dumps(asdict(run))):
+                raise CorpusError(record.folder / "run.json", f"the record of {run}", "that of another run")
+            self._records[version] = record
         return self._records[version]
+
+    def verify(self, run: Run) -> str | None:
+        """What is wrong with the record of a run, all of its files read; None if nothing is, or there is none."""
+        try:
+            if (record := self.find(run)) is not None:
+                record.predictions("dev"), record.predictions("test"), record.weights()
+        except CorpusError as error:
+            return str(error)
+        return None
+
+    def set_aside(self, run: Run) -> None:
+        """Take a record out of the way, whatever it holds, so that its run can be trained again."""
+        place = self.folder / run.folder
+        os.replace(place, place.with_name(f".damaged-{place.name}-{os.urandom(4).hex()}"))
 
     def read(self, run: Run) -> Record:
         """As `find`, but CorpusError if it is not there."""
@@ -182,7 +214,9 @@ class Ledger:
             scratch.chmod(0o755)
             np.savez_compressed(scratch / "predictions.npz", **predictions)  # type: ignore[arg-type]  # arrays, no flags
             save_file({k: np.asarray(w) for k, w in trained.weights.items()}, scratch / "weights.safetensors")
-            (scratch / "run.json").write_text(json.dumps(summary), encoding="utf-8")
+            files = {file.name: _digest(file.read_bytes()) for file in sorted(scratch.iterdir())}
+            summary |= {"files": files}
+            (scratch / "run.json").write_text(json.dumps(summary | {"digest": _guard(summary)}), encoding="utf-8")
             os.chmod(scratch / "weights.safetensors", (scratch / "run.json").stat().st_mode)  # colleagues read it, too
             self._place(scratch, place, run)
             self._note(run).unlink(missing_ok=True)
@@ -193,7 +227,7 @@ class Ledger:
     def _place(self, scratch: Path, place: Path, run: Run) -> None:
         """Give a whole record its name, unless another process was first."""
         if place.exists() and not self.has(run):  # the rest of a record: set aside, whatever it holds
-            os.replace(place, place.with_name(f".damaged-{place.name}-{os.urandom(4).hex()}"))
+            self.set_aside(run)
         try:
             if not self.has(run):
                 os.replace(scratch, place)
@@ -219,6 +253,28 @@ def _check(summary: dict) -> None:
             raise TypeError(f"{name} is {n!r}")
     if not all(isinstance(epoch, dict) for epoch in summary["curve"]):
         raise TypeError("curve is no list of epochs")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _guard(summary: dict) -> str:
+    """The digest of run.json, but for itself."""
+    rest = {name: value for name, value in summary.items() if name != "digest"}
+    return _digest(json.dumps(rest, sort_keys=True).encode())
+
+
+def _check_counts(summary: dict, confusion: np.ndarray) -> None:
+    """ValueError if numbers of a record contradict each other, or are none that a run can have."""
+    follow, counts, epochs = scores_from(confusion), summary["counts"], len(summary["curve"])
+    odd = [f"{m} {x}" for m, x in summary["scores"].items() if m in follow and abs(x - follow[m]) > 1e-9]
+    odd += [f"{part} {counts[part]}" for part in PARTS if type(counts[part]) is not int or counts[part] < 1]
+    odd += [] if counts["test"] == confusion.sum() else [f"{confusion.sum()} predictions of {counts['test']}"]
+    odd += [] if 1 <= summary["best_epoch"] <= epochs else [f"best epoch {summary['best_epoch']} of {epochs}"]
+    odd += [] if 0 <= summary["dev_accuracy"] <= 1 else [f"dev accuracy {summary['dev_accuracy']}"]
+    if odd:
+        raise ValueError(f"it contradicts itself: {', '.join(odd)}")
 
 
 def _matrix(rows: object, classes: int) -> np.ndarray:

@@ -54,6 +54,16 @@ class Reader:
         """The missing runs that were tried and failed, with the error of each; `Study.run(retry=True)` tries again."""
         return {run: why for run in self.missing() if (why := self.ledger.failure(run))}
 
+    def verify(self, set_aside: bool = False) -> dict[Run, str]:
+        """Records that are not as they were written, and why: all files of all runs are read.
+
+        set_aside: move them out of the way, so that `Study.run` trains these runs again.
+        """
+        damaged = {run: why for run in self.runs if (why := self.ledger.verify(run))}
+        for run in damaged if set_aside else ():
+            self.ledger.set_aside(run)
+        return damaged
+
     def record(self, variant: str, fold: int, seed: int) -> Record:
         """One record; MmerError if it is no run of this study, CorpusError if it is not trained yet."""
         for run in self.runs:

@@ -250,3 +250,68 @@ def test_status_is_told_on_a_terminal_that_knows_few_letters(demo, tmp_path):
     here = {**os.environ, "MMER_ROOT": str(tmp_path), "PYTHONIOENCODING": "cp1252"}
     done = subprocess.run([sys.executable, "-m", "mmer_core", "status"], env=here, capture_output=True, cwd=CHECKOUT)
     assert done.returncode == 0 and "Gefühle ?".encode("cp1252") in done.stdout, done.stderr
+
+
+# ------------------------------------------------------------------------------------------------- damage
+
+
+def written(demo, folder):
+    run, trained, ledger = record(demo, folder)
+    ledger.write(run, demo, trained)
+    return run, ledger
+
+
+@pytest.mark.parametrize("name", ["run.json", "predictions.npz", "weights.safetensors"])
+def test_every_flipped_bit_of_a_record_is_found(demo, tmp_path, name):
+    run, ledger = written(demo, tmp_path)
+    file = ledger.folder / run.folder / name
+    whole, rng = file.read_bytes(), np.random.default_rng(len(name))
+    assert ledger.verify(run) is None
+    for at in rng.choice(8 * len(whole), 100, replace=False):
+        flipped = bytearray(whole)
+        flipped[at // 8] ^= 1 << at % 8
+        file.write_bytes(flipped)
+        assert ledger_module.Ledger(tmp_path).verify(run), f"bit {at}"
+    file.write_bytes(whole[: len(whole) // 2])
+    assert name in ledger_module.Ledger(tmp_path).verify(run)
+
+
+LIES = {
+    "accuracy": {"scores": {"accuracy": 7.3}},
+    "a negative count": {"counts": {"train": -1, "dev": 140, "test": 140}},
+    "other counts": {"counts": {"train": 420, "dev": 140, "test": 139}},
+    "a best epoch that was not": {"best_epoch": 9},
+    "dev accuracy": {"dev_accuracy": 1.5},
+    "another fold": {"run": {"fold": 2}},
+    "another corpus": {"run": {"corpus": "0123456789abcdef"}},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_record_that_lies_is_refused_though_nobody_guards_it(demo, tmp_path, lie):
+    run, ledger = written(demo, tmp_path)
+    file = ledger.folder / run.folder / "run.json"
+    held = {name: value for name, value in json.loads(file.read_text()).items() if name not in ("digest", "files")}
+    file.write_text(json.dumps(held))
+    assert ledger.find(run).scores and ledger.verify(run) is None  # as records of before
+    changed = {k: {**held[k], **v} if isinstance(v, dict) else v for k, v in LIES[lie].items()}
+    file.write_text(json.dumps(held | changed))
+    with pytest.raises(mc.CorpusError, match=r"run\.json"):
+        ledger_module.Ledger(tmp_path).find(run)
+
+
+def test_damaged_records_are_set_aside_and_trained_again(demo, tmp_path, capsys):
+    lines = [f"corpus = '{demo.path}'", "ledger = 'runs'", "variants = ['self_t']", "seeds = [1, 2]", "folds = [1]"]
+    (tmp_path / "study.toml").write_text("\n".join([*lines, "[protocol]", "max_epochs = 1"]))
+    study = mc.open_study(tmp_path / "study.toml").run(progress=False)
+    before = study.results().drop(columns="seconds")
+    weights = next(tmp_path.rglob("fold1_seed2*/weights.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    from mmer_core.__main__ import main
+
+    assert main(["--study", str(tmp_path / "study.toml"), "status", "--verify"]) == 0
+    told = capsys.readouterr().out
+    assert "self_t fold 1 seed 2 is set aside" in told and "weights.safetensors" in told and "seed 1 is" not in told
+    assert [run.seed for run in study.missing()] == [2] and len(list(tmp_path.rglob(".damaged-*"))) == 1
+    again = mc.open_study(tmp_path / "study.toml").run(progress=False)
+    assert again.results().drop(columns="seconds").equals(before) and again.verify() == {}
