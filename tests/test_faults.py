@@ -315,3 +315,19 @@ def test_damaged_records_are_set_aside_and_trained_again(demo, tmp_path, capsys)
     assert [run.seed for run in study.missing()] == [2] and len(list(tmp_path.rglob(".damaged-*"))) == 1
     again = mc.open_study(tmp_path / "study.toml").run(progress=False)
     assert again.results().drop(columns="seconds").equals(before) and again.verify() == {}
+
+
+def test_without_weights_all_is_exported_but_what_needs_them(demo, tmp_path):
+    study = mc.Study(demo, ["self_ta", "cross_ta"], [1], [1, 2, 3], SHORT, tmp_path / "ledger", margin=0.02)
+    study.run(progress=False, device="cpu")
+    for file in tmp_path.rglob("weights.safetensors"):
+        file.unlink()  # to save room
+    names = {
+        file.stem
+        for file in mc.export(
+            mc.Study(demo, study.variants, [1], [1, 2, 3], SHORT, tmp_path / "ledger", margin=0.02), tmp_path / "out"
+        )
+    }
+    assert {"scores", "results", "report"} <= names and not any(name.startswith("attention") for name in names)
+    told = (tmp_path / "out" / "report.txt").read_text()
+    assert "weights.safetensors" in told and str(tmp_path) not in told
