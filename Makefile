@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JUPYTER := $(BIN)/python -m jupyter
 
-.PHONY: env run html app test lab bench clean
+.PHONY: env run html app test soak lab bench clean
 
 env: .venv/installed
 
@@ -30,6 +30,10 @@ test: env
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# A study of 40 runs, killed 50 times; about 10 minutes.
+soak: env
+	$(BIN)/python -m pytest -m slow tests/test_soak.py
 
 # How fast the networks train, beside the textbook network; under 8 minutes, and it wants an idle machine.
 bench: env

@@ -9,11 +9,9 @@
 """
 
 import hashlib
-import importlib.metadata
 import io
 import json
 import os
-import platform
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -30,6 +28,7 @@ from mmer_core.corpus import PARTS, Corpus
 from mmer_core.errors import CorpusError
 from mmer_core.metrics import confusion, scores, scores_from
 from mmer_core.protocol import Protocol
+from mmer_core.provenance import made_here
 from mmer_core.training import Trained
 from mmer_core.variant import Variant
 
@@ -45,9 +44,14 @@ class Run:
     protocol: Protocol
 
     @cached_property
+    def identity(self) -> str:
+        """The fields in one text, the same everywhere."""
+        plain = {"corpus": self.corpus, "variant": _plain(self.variant), "protocol": _plain(self.protocol)}
+        return json.dumps({**plain, "fold": self.fold, "seed": self.seed}, sort_keys=True)
+
+    @cached_property
     def key(self) -> str:
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        return hashlib.blake2b(self.identity.encode(), digest_size=6).hexdigest()
 
     @cached_property
     def folder(self) -> str:
@@ -55,6 +59,11 @@ class Run:
 
     def __str__(self) -> str:
         return f"{self.variant.name} fold {self.fold} seed {self.seed}"
+
+
+@lru_cache(maxsize=1000)
+def _plain(settings: Variant | Protocol) -> dict[str, Any]:
+    return asdict(settings)
 
 
 class Record:
@@ -159,7 +168,7 @@ class Ledger:
         version = (run.folder, now.st_ino, now.st_size, now.st_mtime_ns)
         if version not in self._records:
             record = Record(self.folder / run.folder)
-            if record.summary.get("run") != json.loads(json.dumps(asdict(run))):
+            if json.dumps(record.summary.get("run"), sort_keys=True) != run.identity:
                 raise CorpusError(record.folder / "run.json", f"the record of {run}", "that of another run")
             self._records[version] = record
         return self._records[version]
@@ -199,7 +208,7 @@ class Ledger:
             "classes": corpus.classes,
             "confusion": confusion(label, predicted, classes).tolist(),
             "curve": trained.curve,
-            "provenance": _provenance(corpus, trained.device),
+            "provenance": _provenance(corpus, trained),
         }
         ids = np.array(corpus.ids)
         predictions: dict[str, np.ndarray] = {}
@@ -296,19 +305,10 @@ def _write(file: Path, noted: dict) -> None:
         scratch.unlink(missing_ok=True)
 
 
-@lru_cache
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # it is on the path, and not installed
-        return "not installed"
-
-
-def _provenance(corpus: Corpus, device: str) -> dict:
-    packages = {name: _version(name) for name in ("mmer_core", "torch", "numpy", "numba")}
-    machine = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+def _provenance(corpus: Corpus, trained: Trained) -> dict:
+    """Of the process that trained a run, and of its corpus."""
     data = {"corpus": corpus.name, "synthetic": corpus.synthetic}
-    return data | packages | machine | {"device": device, "finished": _now()}
+    return data | (trained.made or made_here()) | {"device": trained.device, "finished": _now()}
 
 
 def _now() -> str:

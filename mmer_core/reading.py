@@ -54,6 +54,13 @@ class Reader:
         """The missing runs that were tried and failed, with the error of each; `Study.run(retry=True)` tries again."""
         return {run: why for run in self.missing() if (why := self.ledger.failure(run))}
 
+    def named(self, name: str) -> Run:
+        """The run of that name, such as "self_tva/1/2" (variant, fold, seed), or the beginning of its key."""
+        found = [r for r in self.runs if name == f"{r.variant.name}/{r.fold}/{r.seed}" or r.key.startswith(name)]
+        if len(found) != 1:
+            raise MmerError(f"RUN is VARIANT/FOLD/SEED, or the beginning of a key; {name!r} names {len(found)} runs")
+        return found[0]
+
     def verify(self, set_aside: bool = False) -> dict[Run, str]:
         """Records that are not as they were written, and why: all files of all runs are read.
 

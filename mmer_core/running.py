@@ -24,6 +24,7 @@ import mmer_core.views  # noqa: F401  # how a corpus crosses to another process
 from mmer_core.corpus import Corpus, Sizes, open_store
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Run
+from mmer_core.provenance import made_here
 from mmer_core.stack import train_stack
 from mmer_core.training import Trained, train
 from mmer_core.variant import Variant
@@ -45,7 +46,7 @@ def trained(store: str | Corpus, run: Run) -> Trained:
     """Train one run; what comes of it can travel between machines."""
     corpus = opened(store, run)
     done = train(corpus, run.variant, run.fold, run.seed, run.protocol)
-    return replace(done, weights={name: np.asarray(w) for name, w in done.weights.items()})
+    return replace(done, weights={name: np.asarray(w) for name, w in done.weights.items()}, made=made_here())
 
 
 def in_processes(

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import torch
 from loky import cpu_count
 
@@ -19,7 +20,7 @@ from mmer_core.model import FusionModel
 from mmer_core.paths import root
 from mmer_core.protocol import Protocol
 from mmer_core.reading import Reader
-from mmer_core.running import NEVER, check_device, effort, in_processes, in_stacks, progress_bar
+from mmer_core.running import NEVER, check_device, effort, in_processes, in_stacks, progress_bar, trained
 from mmer_core.variant import CHOICES, Variant
 
 
@@ -179,6 +180,23 @@ class Study(Reader):
             return f"failed, {outcome}"
         record = self.ledger.write(run, self.corpus, outcome)
         return f"{self.primary_metric} {record.scores[self.primary_metric]:.3f}"
+
+    def rerun(self, run: Run) -> list[str]:
+        """Train a run again, in this process, and say what differs from its record: nothing, where all bits agree.
+
+        Elsewhere than on the same type of processor and build of torch some bits differ; the record stays as it is.
+        """
+        record, again = self.ledger.read(run), trained(self.corpus, run)
+        before, told = record.weights(), []
+        for part in ("dev", "test"):
+            off = np.abs(record.predictions(part)["logits"] - again.logits[part]).max()
+            told += [f"logits of the {part} part by up to {off:.3g}"] if off else []
+        off = max(float(np.abs(before[name] - w).max()) for name, w in again.weights.items())
+        told += [f"weights by up to {off:.3g}"] if off else []
+        told += ["learning curve"] if record.curve != again.curve else []
+        noted = record.summary["provenance"]
+        changed = [f"{k} {noted.get(k, 'unknown')} then, {v} now" for k, v in again.made.items() if noted.get(k) != v]
+        return told + (changed if told else [])
 
     def model(self, variant: str, fold: int, seed: int) -> FusionModel:
         """The trained network of one run, in evaluation mode."""

@@ -8,7 +8,7 @@ import copy
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Trained:
     parameters: int
     seconds: float
     device: str  # cpu or cuda
+    made: dict[str, str] = field(default_factory=dict)  # where: see `provenance`
 
 
 class RunState:

@@ -1,5 +1,8 @@
 """python -m mmer_core, as a terminal sees it."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from mmer_core.__main__ import main
@@ -21,7 +24,9 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    assert all(word in text for word in ("demo", "run", "status", "export", "publish", "--study", "study.toml"))
+    assert all(
+        word in text for word in ("demo", "run", "status", "show", "rerun", "export", "publish", "doctor", "study.toml")
+    )
 
 
 def test_run_status_and_export(declared, capsys, tmp_path):
@@ -52,3 +57,34 @@ def test_a_bug_shows_its_traceback(declared, monkeypatch, capsys):
     monkeypatch.setattr(Study, "status", bug)
     with pytest.raises(ValueError, match="a bug"):
         main(["--study", declared, "status"])
+
+
+def test_where_a_number_comes_from_and_whether_it_comes_again(declared, capsys):
+    assert main(["--study", declared, "run", "--variants", "self_t"]) == 0
+    capsys.readouterr()
+    assert main(["--study", declared, "show", "self_t/2/1"]) == 0
+    told = capsys.readouterr().out.partition("\n")[2]
+    shown = json.loads(told)
+    assert (shown["run"]["fold"], shown["run"]["seed"]) == (2, 1) and "curve" not in shown
+    assert {"mmer_core", "torch", "processor", "code", "device", "finished"} <= shown["provenance"].keys()
+    key = shown["record"].rpartition("_")[2]
+    assert main(["--study", declared, "rerun", key[:8]]) == 0
+    assert "The same bits" in capsys.readouterr().out
+    file = Path(shown["record"]) / "run.json"
+    held = json.loads(file.read_text())
+    held["curve"][0]["train_loss"] += 1e-9
+    held["provenance"]["torch"] = "1.0"
+    file.write_text(json.dumps(held | {"digest": ""}))
+    assert main(["--study", declared, "rerun", "self_t/2/1"]) == 1
+    assert "learning curve\ntorch 1.0 then" in capsys.readouterr().out
+    assert main(["--study", declared, "show", "self_t/9/1"]) == 2
+    assert "names 0 runs" in capsys.readouterr().err
+
+
+def test_the_doctor_tells_what_is_there_and_what_is_wrong(declared, tmp_path, capsys):
+    assert main(["--study", declared, "doctor"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"\n{name}: " in told for name in ("torch", "cores", "GPU", "free disk", "study", "processor"))
+    assert "Nothing wrong was found." in told
+    assert main(["--study", str(tmp_path / "none.toml"), "doctor"]) == 1
+    assert "WRONG: " in (told := capsys.readouterr().out) and "none.toml" in told

@@ -1,5 +1,6 @@
 """What goes wrong in a study, really done: no finished run is lost, and every run that fails is named."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from faulty import faulty, once
 
 import mmer_core as mc
 from mmer_core import ledger as ledger_module
-from mmer_core import running
+from mmer_core import provenance, running
 from mmer_core.protocol import Protocol
 
 SHORT = Protocol(max_epochs=1)
@@ -162,13 +163,15 @@ def record(demo, folder):
 
 def test_a_run_is_filed_where_the_package_is_not_installed(demo, tmp_path, monkeypatch):
     def unknown(package):
-        raise ledger_module.importlib.metadata.PackageNotFoundError(package)
+        raise importlib.metadata.PackageNotFoundError(package)
 
-    monkeypatch.setattr(ledger_module.importlib.metadata, "version", unknown)
-    ledger_module._version.cache_clear()
+    monkeypatch.setattr(importlib.metadata, "version", unknown)
+    for known in (provenance.version, provenance.made_here):
+        known.cache_clear()
     run, trained, ledger = record(demo, tmp_path)
     assert ledger.write(run, demo, trained).summary["provenance"]["mmer_core"] == "not installed"
-    ledger_module._version.cache_clear()
+    for known in (provenance.version, provenance.made_here):
+        known.cache_clear()
 
 
 def test_what_is_left_of_a_record_is_set_aside_and_the_run_is_filed(demo, tmp_path):
@@ -235,7 +238,7 @@ def test_kernels_are_kept_in_some_place_that_can_be_written_to(tmp_path):
     package = tmp_path / "mmer_core"
     shutil.copytree(CHECKOUT / "mmer_core", package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "kernels" / "__pycache__").write_text("in the way")
-    code = "from mmer_core.kernels import machinery; print(machinery._cache())"
+    code = "from mmer_core.kernels import machinery; print(machinery.cache_folder())"
     bare = {"PATH": os.environ["PATH"], "HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=bare, capture_output=True, text=True)
     assert done.stdout.startswith(str(tmp_path / "mmer-")), done.stderr

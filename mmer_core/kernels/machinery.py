@@ -40,7 +40,7 @@ def side_by_side(runs: int, dims: Sequence[int | None], *tensors: Tensor) -> lis
 _OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
 
 
-def _cache() -> str:
+def cache_folder() -> str:
     """The folder of compiled kernels: one for each state of all files of this package.
 
     numba notices that the file of a kernel has changed, but not that of another function which the kernel calls.
@@ -74,7 +74,7 @@ def inlined(function: Callable) -> Callable:
 
 def compiled(function: Callable) -> Callable:
     """A kernel, compiled when it is first called, and kept for later processes; other Python threads run meanwhile."""
-    before, config.CACHE_DIR = config.CACHE_DIR, _cache()  # type: ignore[attr-defined]
+    before, config.CACHE_DIR = config.CACHE_DIR, cache_folder()  # type: ignore[attr-defined]
     try:
         return njit(**_OPTIONS, cache=True, nogil=True)(inspect.unwrap(function))  # type: ignore[call-overload]
     finally:
