@@ -32,6 +32,8 @@ from mmer_core.provenance import made_here
 from mmer_core.training import Trained
 from mmer_core.variant import Variant
 
+GUARD = ', "digest": "'  # the end of run.json: the digest of what stands before it
+
 
 @dataclass(frozen=True)
 class Run:
@@ -72,17 +74,14 @@ class Record:
     def __init__(self, folder: Path):
         self.folder = folder
         try:
-            self.summary: dict = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            self.summary, intact = _guarded((folder / "run.json").read_bytes())
             _check(self.summary)
             self.curve: list[dict[str, float]] = self.summary["curve"]
             self.confusion = _matrix(self.summary["confusion"], len(self.summary["classes"]))
-            _check_counts(self.summary, self.confusion)
-            if self.summary.get("digest", "") not in ("", _guard(self.summary)):  # an older record has none
+            follow = _check_counts(self.summary, self.confusion)
+            self.scores: dict[str, float] = {**follow, **self.summary["scores"]}  # an older record lacks some
+            if not intact:
                 raise ValueError("it was changed after it was written")
-            self.scores: dict[str, float] = {
-                **scores_from(self.confusion),
-                **self.summary["scores"],
-            }  # old ones lack some
         except (OSError, ValueError, KeyError, TypeError) as error:
             found = f"{type(error).__name__}: {error}; delete the folder to train this run again"
             raise CorpusError(folder / "run.json", "the record of a run", found) from None
@@ -225,7 +224,8 @@ class Ledger:
             save_file({k: np.asarray(w) for k, w in trained.weights.items()}, scratch / "weights.safetensors")
             files = {file.name: _digest(file.read_bytes()) for file in sorted(scratch.iterdir())}
             summary |= {"files": files}
-            (scratch / "run.json").write_text(json.dumps(summary | {"digest": _guard(summary)}), encoding="utf-8")
+            text = json.dumps(summary)
+            (scratch / "run.json").write_text(f'{text[:-1]}{GUARD}{_digest(text.encode())}"}}', encoding="utf-8")
             os.chmod(scratch / "weights.safetensors", (scratch / "run.json").stat().st_mode)  # colleagues read it, too
             self._place(scratch, place, run)
             self._note(run).unlink(missing_ok=True)
@@ -268,14 +268,16 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _guard(summary: dict) -> str:
-    """The digest of run.json, but for itself."""
-    rest = {name: value for name, value in summary.items() if name != "digest"}
-    return _digest(json.dumps(rest, sort_keys=True).encode())
+def _guarded(data: bytes) -> tuple[dict, bool]:
+    """run.json, and whether it is as it was written; an older record does not say, and is taken for it."""
+    body, guard, digest = data.rpartition(GUARD.encode())
+    summary = json.loads(data)
+    expected = (_digest(body + b"}") + '"}').encode()
+    return summary, digest == expected if guard else "files" not in summary
 
 
-def _check_counts(summary: dict, confusion: np.ndarray) -> None:
-    """ValueError if numbers of a record contradict each other, or are none that a run can have."""
+def _check_counts(summary: dict, confusion: np.ndarray) -> dict[str, float]:
+    """The scores that follow; ValueError if numbers of a record contradict each other, or no run can have them."""
     follow, counts, epochs = scores_from(confusion), summary["counts"], len(summary["curve"])
     odd = [f"{m} {x}" for m, x in summary["scores"].items() if m in follow and abs(x - follow[m]) > 1e-9]
     odd += [f"{part} {counts[part]}" for part in PARTS if type(counts[part]) is not int or counts[part] < 1]
@@ -284,6 +286,7 @@ def _check_counts(summary: dict, confusion: np.ndarray) -> None:
     odd += [] if 0 <= summary["dev_accuracy"] <= 1 else [f"dev accuracy {summary['dev_accuracy']}"]
     if odd:
         raise ValueError(f"it contradicts itself: {', '.join(odd)}")
+    return follow
 
 
 def _matrix(rows: object, classes: int) -> np.ndarray:
