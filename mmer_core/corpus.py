@@ -211,8 +211,7 @@ class Corpus:
         return counts, np.abs(self.arrays["embedding"]).sum(1) > 0
 
 
-_OTHERS = ("path", "label", "lengths", "view", "at")
-_NOTED = [f for f in fields(Corpus) if f.name not in _OTHERS]  # what corpus.json holds
+_NOTED = [f for f in fields(Corpus) if f.name not in ("path", "label", "lengths", "view", "at")]
 
 
 def open_store(path: str | Path) -> Corpus:
