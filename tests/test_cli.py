@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mmer_core import stats
 from mmer_core.__main__ import main
 from mmer_core.study import Study
 
@@ -29,7 +30,9 @@ def test_help_names_every_command(capsys):
     )
 
 
-def test_run_status_and_export(declared, capsys, tmp_path):
+def test_run_status_and_export(declared, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(stats, "twins", lambda twins=stats.twins: twins(20))
+    monkeypatch.setattr(stats, "across_calibration", lambda studies, f=stats.across_calibration: f(50))
     assert main(["--study", declared, "status"]) == 0
     assert "0 of 6 runs done" in capsys.readouterr().out
     assert main(["--study", declared, "run", "--variants", "self_t"]) == 0

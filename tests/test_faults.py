@@ -21,7 +21,7 @@ from faulty import faulty, once
 
 import mmer_core as mc
 from mmer_core import ledger as ledger_module
-from mmer_core import provenance, running
+from mmer_core import provenance, running, stats
 from mmer_core.protocol import Protocol
 
 SHORT = Protocol(max_epochs=1)
@@ -36,7 +36,8 @@ def broken(monkeypatch, work):
 
 
 def test_runs_that_fail_are_named_and_the_others_are_trained(demo, tmp_path, monkeypatch):
-    whole = small(demo, tmp_path / "whole").run(progress=False)
+    with ThreadPoolExecutor(1) as here:
+        whole = small(demo, tmp_path / "whole").run(here, progress=False)
     broken(monkeypatch, faulty)
     study = small(demo, tmp_path / "ledger").run(progress=False)
     told = {(run.fold, run.seed): why for run, why in study.failed().items()}
@@ -320,7 +321,9 @@ def test_damaged_records_are_set_aside_and_trained_again(demo, tmp_path, capsys)
     assert again.results().drop(columns="seconds").equals(before) and again.verify() == {}
 
 
-def test_without_weights_all_is_exported_but_what_needs_them(demo, tmp_path):
+def test_without_weights_all_is_exported_but_what_needs_them(demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(stats, "twins", lambda twins=stats.twins: twins(20))
+    monkeypatch.setattr(stats, "across_calibration", lambda studies, f=stats.across_calibration: f(50))
     study = mc.Study(demo, ["self_ta", "cross_ta"], [1], [1, 2, 3], SHORT, tmp_path / "ledger", margin=0.02)
     study.run(progress=False, device="cpu")
     for file in tmp_path.rglob("weights.safetensors"):

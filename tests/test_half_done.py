@@ -106,7 +106,7 @@ STATES = {
 
 
 # "whole" is what the executed notebooks are; the others resemble a state that is always tested
-SELDOM = ("whole", "two splits", "a split, one seed", "one variant")
+SELDOM = ("whole", "two splits", "a split, one seed", "one variant", "one run", "one pair lacks a split")
 
 
 @pytest.mark.parametrize("state", [pytest.param(s, marks=pytest.mark.slow) if s in SELDOM else s for s in STATES])

@@ -332,7 +332,7 @@ def check_any_frame(table, dear):
 
 
 @settings(
-    max_examples=2000, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=1000, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(frames(), st.integers(0, 39))
 def test_any_frame_gets_a_verdict_or_a_sentence(table, rare):
