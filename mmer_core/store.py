@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mmer_core.arrays import check_range, digest, frame_scale, frames_digest, moments
+from mmer_core.arrays import check_range, digest, frame_scale, frames_digest, load_array, moments
 from mmer_core.corpus import HOLDS, PARTS, Corpus, Fold, check_folds, open_store, write_description
 from mmer_core.errors import CorpusError
 from mmer_core.texts import check_unicode
@@ -288,7 +288,9 @@ def finish_store(folder: Path, digests: Sequence[bytes], places: Places, facts: 
     content = [*digests, *(x.astype("<i8").tobytes() for x in rows.values())]
     fingerprint = hashlib.blake2b(b"".join(content), digest_size=8).hexdigest()
     if folds and (folder / "audio.npy").is_file():
-        each, length = np.load(folder / "moments.npy"), np.load(folder / "length_audio.npy")
+        known, length = folder / "moments.npy", np.load(folder / "length_audio.npy")
+        frames = (x[:n] for x, n in zip(load_array(folder / "audio.npy"), length, strict=True))
+        each = np.load(known) if known.is_file() else np.stack([moments(x) for x in frames])
         scales = [frame_scale(each[fold.train], length[fold.train]) for fold in folds.values()]
         np.save(folder / "audio_scale.npy", np.stack(scales))
     noted = {"dropped": dict.fromkeys(numbers, 0), **facts, "fingerprint": fingerprint, "folds": numbers}
