@@ -16,7 +16,7 @@ from mmer_core.errors import MmerError
 from mmer_core.kernels.attention import ColumnMean
 from mmer_core.kernels.gru import Recurrence
 from mmer_core.kernels.linear import linear_where_needed
-from mmer_core.kernels.machinery import valid_steps
+from mmer_core.kernels.machinery import on_cpu, valid_steps
 
 
 def all_steps(x: Float[Tensor, "B T D"]) -> Int[Tensor, " B"]:
@@ -52,6 +52,19 @@ class BiGRU(nn.Module):
         W_h, b_h = W_h.view(1, 2, -1, W_h.shape[1]), b_h.view(1, 2, -1)
         h, *_ = Recurrence.apply(a, W_h, b_h, all_steps(x) if length is None else length)  # (B, T, 2, u)
         return h.flatten(2)
+
+
+class TimeMixing(nn.Conv1d):
+    """The published convolution: kernel 1 with time as the channel, so that every slot mixes all frames."""
+
+    def __init__(self, steps: int, slots: int):
+        super().__init__(steps, slots, kernel_size=1)
+
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B slots D"]:  # type: ignore[override]
+        if on_cpu(x):
+            return super().forward(x)
+        assert self.bias is not None
+        return self.weight[..., 0] @ x + self.bias[:, None]  # many runs' convolutions are slow on a GPU, products not
 
 
 class TemporalConvolution(nn.Conv1d):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmer_core.corpus import MODALITIES, Size, Sizes
 from mmer_core.errors import MmerError
 from mmer_core.kernels.dropout import draw_seeds, dropout
-from mmer_core.layers import AveragedAttention, BiGRU, TemporalConvolution
+from mmer_core.layers import AveragedAttention, BiGRU, TemporalConvolution, TimeMixing
 from mmer_core.variant import Variant
 
 UNITS = 60  # of the GRU in each direction, and of the embedding
@@ -59,7 +59,7 @@ class FusionModel(nn.Module):
                     self.add_module(f"{name}_conv", TemporalConvolution(D, d))
                     D = d
                 else:  # time is the channel: every slot mixes all frames
-                    self.add_module(f"{name}_conv", nn.Conv1d(T, slots[m], kernel_size=1))
+                    self.add_module(f"{name}_conv", TimeMixing(T, slots[m]))
             self.add_module(f"{name}_encoder", BiGRU(D, units))
         for block in variant.blocks:
             self.add_module(f"mha_{block}", AveragedAttention(d, heads, uniform=variant.attention == "uniform"))

@@ -58,11 +58,12 @@ class Stack(Trainer):
     def __init__(self, corpus: Corpus, variant: Variant, protocol: Protocol, device: str):
         super().__init__(corpus)
         self.size, self.device = protocol.batch_size, device
+        self.runs: list[str] = []  # whose weights lie side by side
         self.batches = _DeviceBatches(corpus, variant, getattr(torch, protocol.precision), device)
 
-    def step(self, states: Sequence[RunState], rows: Sequence[np.ndarray], seeds: Sequence[Tensor]) -> list[float]:
+    def step(self, states: Sequence[RunState], rows: Sequence[np.ndarray], seeds: Sequence[Tensor]) -> Tensor:
         padded, count = _padded(rows)
-        weights = {name: w.requires_grad_() for name, w in _side_by_side(states).items()}
+        weights = self._side_by_side(states)
         label, n = (torch.from_numpy(x).to(self.device) for x in (self.corpus.label[padded], count))
         states[0].model.train()
         with _exact():
@@ -70,20 +71,32 @@ class Stack(Trainer):
             each = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="none").view(padded.shape)
             losses = (each * valid_steps(n, padded.shape[1])).sum(1) / n
             grads = torch.autograd.grad(losses.sum(), list(weights.values()))
-        for i, state in enumerate(states):
-            for p, grad in zip(state.model.parameters(), grads, strict=True):
-                p.grad = grad[i].contiguous()  # the fused optimiser does not look at strides
+        runs = zip(*(grad.contiguous().unbind() for grad in grads), strict=True)  # fused Adam does not look at strides
+        for state, own in zip(states, runs, strict=True):
+            for p, grad in zip(state.model.parameters(), own, strict=True):
+                p.grad = grad
             state.optimiser.step()
-        return losses.detach().tolist()
+        return losses.detach()
 
     @torch.no_grad()
     def predict(self, states: Sequence[RunState], parts: Sequence[np.ndarray]) -> list[np.ndarray]:
         padded, count = _padded(parts)
-        weights, starts = _side_by_side(states), range(0, padded.shape[1], self.size)
+        weights, starts = self._side_by_side(states), range(0, padded.shape[1], self.size)
         states[0].model.eval()
         with _exact():
             batches = [self._logits(states, weights, padded[:, s : s + self.size], None) for s in starts]
         return [x[:n].cpu().numpy() for x, n in zip(torch.cat(batches, 1), count, strict=True)]
+
+    def _side_by_side(self, states: Sequence[RunState]) -> dict[str, Tensor]:
+        """The weights of these runs with a leading run axis; the runs' own are views of them from now on."""
+        if self.runs != [state.name for state in states]:
+            every = [dict(state.model.named_parameters()) for state in states]
+            self.weights = {name: torch.stack([p[name].detach() for p in every]).requires_grad_() for name in every[0]}
+            for name, joined in self.weights.items():
+                for p, own in zip(every, joined.detach().unbind(), strict=True):
+                    p[name].data = own
+            self.runs = [state.name for state in states]
+        return self.weights
 
     def _logits(self, states: Sequence[RunState], weights: dict, rows: np.ndarray, seeds: Tensor | None) -> Tensor:
         """[R, B, C]: every run's network on rows [R, B] of its own; the first one's is the template."""
@@ -93,12 +106,6 @@ class Stack(Trainer):
             return functional_call(states[0].model, weights, kwargs={**batch, "seeds": seeds}).logits
 
         return torch.vmap(one, in_dims=(0, 0, None if seeds is None else 0))(weights, batch, seeds)
-
-
-def _side_by_side(states: Sequence[RunState]) -> dict[str, Tensor]:
-    """The weights of all runs, each with a leading run axis."""
-    every = [dict(state.model.named_parameters()) for state in states]
-    return {name: torch.stack([weights[name].detach() for weights in every]) for name in every[0]}
 
 
 def _padded(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -147,7 +147,7 @@ class Study(Reader):
                 process per core with one thread each. What they train travels back, and is filed here.
             progress: show runs done, the last scores and the time left.
             device: train in this process, all missing runs of a variant at once: "cuda" for a GPU. (Tested on the CPU,
-                where it equals single runs in float64; on a GPU it was not measured yet.)
+                where it equals single runs in float64; on a GPU it was not run yet.)
             attention: only variants with one of these kinds of it, such as ("self", "uniform"); MmerError if unknown.
             retry: train those that have failed, too.
         """

@@ -95,7 +95,7 @@ class RunState:
         self.seconds += seconds
         if accuracy > best:
             self.best_epoch, self.dev_logits = epoch, torch.from_numpy(logits)
-            self.best_weights = copy.deepcopy(self.model.state_dict())
+            self.best_weights = {name: w.clone() for name, w in self.model.state_dict().items()}
 
     def finish(self, test_logits: np.ndarray, seconds: float) -> Trained:
         """The run with its test part scored, which took so many seconds more."""
@@ -176,19 +176,22 @@ class Trainer:
     def epoch(self, states: Sequence[RunState]) -> None:
         """One epoch of every run: its train part in its own order, then its dev part."""
         started, size = time.perf_counter(), states[0].protocol.batch_size
-        orders, totals = [state.shuffled() for state in states], [0.0] * len(states)
+        orders, losses = [state.shuffled() for state in states], []
         for start in range(0, max(map(len, orders)), size):
             active = [i for i, order in enumerate(orders) if start < len(order)]
             some, rows = [states[i] for i in active], [orders[i][start : start + size] for i in active]
             seeds = [draw_seeds(1 + len(state.model.variant.blocks), state.dropout) for state in some]
-            for i, loss, batch in zip(active, self.step(some, rows, seeds), rows, strict=True):
-                totals[i] += loss * len(batch)
+            losses.append((active, [len(batch) for batch in rows], self.step(some, rows, seeds)))
+        totals = [0.0] * len(states)
+        for active, sizes, loss in losses:
+            for i, size, mean in zip(active, sizes, loss.tolist(), strict=True):
+                totals[i] += mean * size
         dev = self.predict(states, [state.rows.dev for state in states])
         share = (time.perf_counter() - started) / len(states)
         for state, total, order, logits in zip(states, totals, orders, dev, strict=True):
             state.end_epoch(total / len(order), logits, self.corpus.label[state.rows.dev], share)
 
-    def step(self, states: Sequence[RunState], rows: Sequence[np.ndarray], seeds: Sequence[Tensor]) -> list[float]:
+    def step(self, states: Sequence[RunState], rows: Sequence[np.ndarray], seeds: Sequence[Tensor]) -> Tensor:
         """One step of every run's optimiser on rows [B] of its own; returns the mean losses [R]."""
         (state,), (batch,), (seed,) = states, rows, seeds
         state.model.train()
@@ -197,7 +200,7 @@ class Trainer:
         loss = F.cross_entropy(logits, torch.from_numpy(self.corpus.label[batch]))
         loss.backward()
         state.optimiser.step()
-        return [loss.item()]
+        return loss.detach()[None]
 
     def predict(self, states: Sequence[RunState], parts: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Logits [N, C] of the rows [N] of each run, in evaluation mode."""

@@ -96,19 +96,19 @@ def everywhere(cores, function, *arguments):
     return None if None in found else statistics.mean(found)
 
 
-def large_store(folder, utterances=7487, filled=320):
-    """A store of IEMOCAP's sizes: random numbers for the first utterances, holes in the files for the others."""
-    rng, sizes = np.random.default_rng(0), SIZES["IEMOCAP"]
+def large_store(folder, sizes=SIZES["IEMOCAP"], utterances=7487, filled=320):
+    """A store of these sizes: random numbers for the first utterances, holes in the files for the others."""
+    rng = np.random.default_rng(0)
     with new_store(folder) as scratch:
         for name in ("video", "audio"):
             shape = (utterances, *getattr(sizes, name))
             x = np.lib.format.open_memmap(scratch / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
             x[:filled] = rng.standard_normal((filled, *shape[1:]), dtype=np.float32)
-        np.save(scratch / "tokens.npy", rng.integers(1, 3000, (utterances, 128), dtype=np.int32))
+        np.save(scratch / "tokens.npy", rng.integers(1, 3000, (utterances, sizes.text.length), dtype=np.int32))
         np.save(scratch / "embedding.npy", rng.standard_normal((3000, 300), dtype=np.float32))
         np.save(scratch / "label.npy", rng.integers(0, 7, utterances))
         for name in ("text", "video", "audio"):
-            np.save(scratch / f"length_{name}.npy", np.ones(utterances, np.int64))
+            np.save(scratch / f"length_{name}.npy", np.full(utterances, getattr(sizes, name).length))
         thirds = np.array_split(np.arange(utterances), [int(0.6 * utterances), int(0.8 * utterances)])
         finish_store(
             scratch,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from mmer_core.errors import MmerError
 from mmer_core.kernels import attention as attention_kernels
 from mmer_core.kernels import gru as gru_kernels
 from mmer_core.kernels import machinery
@@ -248,6 +249,14 @@ def test_kernels_do_not_mind_strides():
         results.append((abar, *gradient(a, b, 2, *arguments, lse, c)))
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
     assert results[0][1].abs().max() > 0
+
+
+@pytest.mark.parametrize("n_query, n_key", [(6, 5), (5, 6), (0, 5), (5, -1), (2**40, 5)])
+def test_compiled_attention_refuses_lengths_beyond_its_arrays(n_query, n_key):
+    """As from a store that lies: numba would write out of bounds."""
+    x = torch.randn(1, 5, 4)
+    with pytest.raises(MmerError, match=r"in 1\.\.5, the steps of their array; got"):
+        ColumnMean.forward(x, x, 2, torch.tensor([n_query]), torch.tensor([n_key]), torch.tensor([0]), 0.0)
 
 
 def test_plain_attention_in_blocks_is_the_same(monkeypatch):

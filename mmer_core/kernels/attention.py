@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmer_core.kernels.dropout import HALF, drop, law, plain_mask, row_halves, stays
-from mmer_core.kernels.machinery import array, compiled, exp, inlined, on_cpu, side_by_side, valid_steps
+from mmer_core.kernels.dropout import HALF, drop, law, plain_halves, plain_mask, row_halves, stays
+from mmer_core.kernels.machinery import array, compiled, exp, inlined, on_cpu, on_gpu, side_by_side, valid_steps, within
 from mmer_core.kernels.products import BLOCK, NARROW, ROWS, TILE, add_transposed_product, narrow_product, product, tile
 
 AT_ONCE = 2**26  # numbers of a score matrix that may exist at one time in the plain form
@@ -42,8 +42,12 @@ class ColumnMean(torch.autograd.Function):
         seeds: Int[Tensor, " G"],
         rate: float,
     ) -> tuple[Float[Tensor, "B H K"], Float[Tensor, "B H Q"]]:
+        if gpu := on_gpu(q, q.dtype):
+            return gpu.mean_weights(q, k, heads, n_query, n_key, _halves(q, heads, seeds), *law(rate))
         if not on_cpu(q):
             return plain_mean_weights(q, k, heads, n_query, n_key, seeds, rate)
+        within(n_query, q.shape[1], "queries")
+        within(n_key, k.shape[1], "keys")
         abar, lse = q.new_empty(len(q), heads, k.shape[1]), q.new_empty(len(q), heads, q.shape[1])
         lengths = map(array, (n_query, n_key, seeds))
         _mean_weights(array(q), array(k), heads, *lengths, *law(rate), array(abar), array(lse))
@@ -61,7 +65,11 @@ class ColumnMean(torch.autograd.Function):
         if grad is None:
             return (None,) * 7
         q, k, n_query, n_key, seeds, lse = ctx.saved_tensors
-        if not on_cpu(q):
+        if gpu := on_gpu(q, q.dtype):
+            halves = _halves(q, ctx.heads, seeds)
+            inputs = q, k, ctx.heads, n_query, n_key, halves, *law(ctx.rate)
+            dq, dk = gpu.mean_weights_gradient(*inputs, lse, grad)
+        elif not on_cpu(q):
             dq, dk = plain_mean_weights_gradient(q, k, ctx.heads, n_query, n_key, seeds, ctx.rate, lse, grad)
         else:
             dq, dk = q.new_zeros(q.shape), k.new_zeros(k.shape)
@@ -75,6 +83,13 @@ class ColumnMean(torch.autograd.Function):
         q, k, n_query, n_key, seeds = side_by_side(info.batch_size, dims, q, k, n_query, n_key, seeds)
         abar, lse = ColumnMean.apply(q, k, heads, n_query, n_key, seeds, rate)
         return (abar.unflatten(0, (info.batch_size, -1)), lse), (0, None)
+
+
+def _halves(q: Tensor, heads: int, seeds: Tensor) -> tuple[Tensor, ...]:
+    """Lower and upper half [B, H, Q] of the bits from which the mask of each query is drawn."""
+    first = torch.arange(len(q) // len(seeds) * heads, device=q.device)  # the same in each run
+    halves = plain_halves(seeds.repeat_interleave(len(first)), first.repeat(len(seeds)), q.shape[1])
+    return tuple(half.view(len(q), heads, -1) for half in halves)
 
 
 def _blocks(q: Tensor, k: Tensor, heads: int, n_query: Tensor, n_key: Tensor, seeds: Tensor, rate: float):

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmer_core.kernels.machinery import array, compiled, inlined, on_cpu
+from mmer_core.kernels.machinery import array, compiled, inlined, on_cpu, on_gpu
 from mmer_core.kernels.products import TILE
 
 HALF = TILE // 2
@@ -54,6 +54,9 @@ def keep_mask(
         _masks(array(seeds), *law(rate), mask.numpy())
         return mask
     i = torch.arange(shape[0], device=seeds.device).repeat(len(seeds))
+    if gpu := on_gpu(seeds, dtype):
+        halves = plain_halves(seeds.repeat_interleave(shape[0]), i, shape[1])
+        return gpu.masks(halves, shape[2], *law(rate), dtype).view(-1, *shape)
     return plain_mask(seeds.repeat_interleave(shape[0]), i, *shape[1:], rate, dtype).view(-1, *shape)
 
 
@@ -104,12 +107,17 @@ _plain_draws = _draws_in(lambda x: x & 0xFFFFFFFF)
 _compiled_draws, _compiled_row = inlined(_draws_in(np.uint32)), inlined(_row)
 
 
+def plain_halves(seed: Tensor, i: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Lower and upper half [N, rows] of the bits of the rows 0, 1, .. of seed [N] and first index i [N]."""
+    row = _row(seed[:, None], i[:, None], torch.arange(rows, device=seed.device))
+    return row & 0xFFFFFFFF, (row >> 32) & 0xFFFFFFFF
+
+
 def plain_mask(seed: Tensor, i: Tensor, rows: int, n: int, rate: float, dtype: torch.dtype) -> Tensor:
     """[N, rows, n] from seed [N] and the first index i [N] of its rows, which are 0, 1, .. by the second."""
     dropped, factor = law(rate)
-    row = _row(seed[:, None], i[:, None], torch.arange(rows, device=seed.device))[..., None]  # (N, rows, 1)
-    j = torch.arange(n, device=seed.device)
-    lower, upper = _plain_draws(j // TILE * HALF + j % HALF, row & 0xFFFFFFFF, (row >> 32) & 0xFFFFFFFF)  # (N, rows, n)
+    j, (low, high) = torch.arange(n, device=seed.device), plain_halves(seed, i, rows)
+    lower, upper = _plain_draws(j // TILE * HALF + j % HALF, low[..., None], high[..., None])  # (N, rows, n)
     draw = torch.where(j % TILE < HALF, lower, upper)
     return (draw >= dropped).to(dtype) * factor
 

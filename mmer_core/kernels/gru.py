@@ -16,6 +16,7 @@ Buffers. B utterances of G runs, T time steps, S = 2 directions, u units, gates 
     h        [B, T, S, u]               the result
     before   [S, B, T, u]               kept for the gradient: h_t-1, the state that each step starts from
     cells    [S, B, T, tiles, 4, TILE]  kept for the gradient: r, z, n and c_n; unit v TILE + j stands at [v, :, j]
+                                        (by Triton's form: [S, B, T, 4, u])
     da, dc   [B, T, S, 3u], [S, B, T, 3u]
 
 Tested: against nn.GRU with and without lengths (values and gradients, 1e-12), finite differences, and the compiled form
@@ -28,12 +29,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmer_core.kernels.machinery import array, compiled, exp, inlined, on_cpu, side_by_side, valid_steps
+from mmer_core.kernels.machinery import array, compiled, exp, inlined, on_cpu, on_gpu, side_by_side, valid_steps
 from mmer_core.kernels.products import ROWS, TILE, product
 
 
 class Recurrence(torch.autograd.Function):
-    """h, and what is kept for the gradient (by the compiled form: before, cells), from a, W, b and lengths [B]."""
+    """h, and what is kept for the gradient (but by the plain form: before, cells), from a, W, b and lengths [B]."""
 
     @staticmethod
     def forward(
@@ -43,7 +44,8 @@ class Recurrence(torch.autograd.Function):
         length: Int[Tensor, " B"],
     ) -> tuple[Tensor, ...]:
         if not on_cpu(a):
-            return plain_steps(a, W, b, length)
+            gpu = on_gpu(a, a.dtype)
+            return gpu.steps(a, W, b, length) if gpu else plain_steps(a, W, b, length)
         (B, T, S, _), u = a.shape, W.shape[3]
         h, before = a.new_empty(B, T, S, u), a.new_empty(S, B, T, u)
         cells = a.new_empty(S, B, T, -(-u // TILE), 4, TILE)
@@ -63,13 +65,16 @@ class Recurrence(torch.autograd.Function):
         if grad is None:
             return None, None, None, None
         W, length, *kept = ctx.saved_tensors
-        if not on_cpu(grad):
+        if len(kept) == 1:
             return *plain_steps_gradient(grad, W, length, *kept), None
         before, cells = kept
         (S, B, T, u), G = before.shape, len(W)
-        da, dc = grad.new_empty(B, T, S, 3 * u), grad.new_empty(S, B, T, 3 * u)
-        weights = _in_tiles(W).movedim(3, 2)  # (G, S, tiles, 3u, TILE)
-        _steps_gradient(*map(array, (grad, weights, length, before, cells, da, dc)))
+        if gpu := on_gpu(grad, grad.dtype):
+            da, dc = gpu.steps_gradient(grad, W, length, before, cells)
+        else:
+            da, dc = grad.new_empty(B, T, S, 3 * u), grad.new_empty(S, B, T, 3 * u)
+            weights = _in_tiles(W).movedim(3, 2)  # (G, S, tiles, 3u, TILE)
+            _steps_gradient(*map(array, (grad, weights, length, before, cells, da, dc)))
         dc = dc.view(S, G, -1, 3 * u)
         dW = (before.view(S, G, -1, u).mT @ dc).mT  # (S, G, 3u, u); the other way round it takes longer
         return da, dW.transpose(0, 1), dc.sum(2).transpose(0, 1), None

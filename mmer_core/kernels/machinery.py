@@ -1,12 +1,15 @@
 """What the operations share: which form runs where, how rows of several runs lie side by side, and numba's settings."""
 
 import hashlib
+import importlib.util
 import inspect
 import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -15,10 +18,26 @@ from numba import config, njit, types
 from numba.extending import overload
 from torch import Tensor
 
+from mmer_core.errors import MmerError
+
 
 def on_cpu(x: Tensor) -> bool:
-    """The compiled form of an operation serves tensors on the CPU, the plain one those of any other device."""
+    """numba's form of an operation serves tensors on the CPU; others have Triton's (`on_gpu`) or the plain one."""
     return x.device.type == "cpu"
+
+
+def on_gpu(x: Tensor, dtype: torch.dtype) -> ModuleType | None:
+    """Triton's forms (`on_gpu`), for float32 on the GPUs that they were compiled for; it comes with torch for CUDA."""
+    return _triton_forms(x.device) if dtype == torch.float32 else None
+
+
+@lru_cache
+def _triton_forms(device: torch.device) -> ModuleType | None:
+    if device.type != "cuda" or torch.version.hip or not importlib.util.find_spec("triton"):
+        return None
+    if torch.cuda.get_device_capability(device) not in ((8, 0), (9, 0)):  # A100; H100 and H200: others have less memory
+        return None  # on the chip
+    return importlib.import_module("mmer_core.kernels.on_gpu")
 
 
 def array(x: Tensor) -> np.ndarray:
@@ -28,6 +47,13 @@ def array(x: Tensor) -> np.ndarray:
 def valid_steps(length: Int[Tensor, " B"], steps: int) -> Bool[Tensor, "B T"]:
     """True where a time step is no padding."""
     return torch.arange(steps, device=length.device) < length[:, None]
+
+
+def within(length: Int[Tensor, " B"], steps: int, what: str) -> None:
+    """MmerError unless all lengths are in 1..steps: compiled loops would read and write beyond their arrays."""
+    low, high = torch.aminmax(length)
+    if not 1 <= low <= high <= steps:
+        raise MmerError(f"lengths of {what} are in 1..{steps}, the steps of their array; got {low}..{high}")
 
 
 def side_by_side(runs: int, dims: Sequence[int | None], *tensors: Tensor) -> list[Tensor]:
