@@ -205,6 +205,35 @@ def test_the_app_is_alive_and_closed_to_others(root, guessed):
         assert len(answered) > 10 and all(url.startswith((home, "data:", "blob:")) for url in answered)
 
 
+def test_the_lab_is_closed_to_others(tmp_path):
+    """As `make lab` starts it, without the browser."""
+    if not shutil.which("make"):
+        pytest.skip("no make")
+    shown = subprocess.run(["make", "-n", "lab"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    command = shown.splitlines()[-1].split()
+    assert command[1:4] == ["-m", "jupyter", "lab"]
+    own = {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path), "JUPYTER_DATA_DIR": str(tmp_path)}
+    log = tmp_path / "lab.log"
+    with log.open("w") as out:
+        root = [] if hasattr(os, "getuid") and os.getuid() else ["--allow-root"]
+        lab = subprocess.Popen(
+            [sys.executable, *command[1:], "--no-browser", "--port=0", *root],
+            **{"cwd": CHECKOUT, "stdout": out, "stderr": out, "env": {**os.environ, **own}},
+        )
+    try:
+        until = time.monotonic() + 60
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/lab\S*\?token=\w{16,}", log.read_text())):
+            assert lab.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.2)
+        contents = f"http://127.0.0.1:{found[1]}/api/contents"
+        assert status(contents) == 403
+        assert status(f"{contents}?{found[0].partition('?')[2]}") == 200
+        assert not re.search(r"http://(?!127\.0\.0\.1|localhost)", log.read_text())
+    finally:
+        lab.terminate()
+        lab.wait(30)
+
+
 def status(url):
     class Stay(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *_):
