@@ -15,6 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "demo":
             print(mc.make_demo_corpus(mc.paths.root() / "data" / "demo"))
             return 0
+        if options.command == "extract":
+            return _extract(options)
         if options.command == "doctor":
             return mc.doctor.report(options.study)
         study = mc.open_study(options.study)
@@ -38,6 +40,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("demo", help="make the synthetic demo corpus in data/demo, or say that it is there")
     commands.add_parser("doctor", help="versions, machine and state of the study, for a bug report; and what is wrong")
+    extract = commands.add_parser("extract", help="compute features of recordings, as a folder that a study can name")
+    extract.add_argument("source", metavar="SOURCE", help="recordings, IEMOCAP's release, or MELD's")
+    extract.add_argument("out", metavar="OUT", help="the folder of features")
+    extract.add_argument("--csv", metavar="FILE", help="the table of utterances (default: SOURCE/utterances.csv)")
+    extract.add_argument("--recipe", metavar="NAME", default="study", help="study, modern, or a file (default: study)")
+    for modality in ("text", "video", "audio"):
+        extract.add_argument(
+            f"--{modality}", metavar="EXTRACTOR", help='in place of the recipe\'s; "none" leaves it out'
+        )
+    extract.add_argument("--skip", action="store_true", help="leave out recordings that cannot be read, and tell which")
+    extract.add_argument("--device", default="cpu", help='where encoders run: "cuda" for a GPU')
     run = commands.add_parser("run", help="train the runs that the ledger lacks, one process per core")
     run.add_argument("--variants", nargs="+", metavar="NAME", default=["*"], help='only these, or patterns: "cross_*"')
     run.add_argument("--device", help='train all runs of a variant at once on this device: "cuda" for a GPU')
@@ -58,6 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="write scores and settings of the finished runs, for other groups")
     publish.add_argument("file", metavar="FILE.csv", help="one row a run; no utterance, transcript, id or label")
     return parser
+
+
+def _extract(options: argparse.Namespace) -> int:
+    try:
+        from mmer_core.extract.work import extract, recipe
+    except ImportError as error:
+        raise mc.MmerError(f"extract needs more packages: pip install -e '.[extract]' ({error})") from None
+    chosen = {m: name for m in ("text", "video", "audio") if (name := getattr(options, m))}
+    settings = recipe(options.recipe, chosen)
+    print(*extract(options.source, options.out, settings, options.csv, options.skip, options.device), sep="\n")
+    return 0
 
 
 def _run(study: mc.Study, options: argparse.Namespace) -> None:

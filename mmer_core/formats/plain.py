@@ -2,7 +2,9 @@
 
     utterances.csv      id, label; optional text, speaker, dialogue, session, start, end, fold, part
     text/ID.npy         [T, D], or [D] for one step; video/ID.npy, audio/ID.npy; or text.npz, video.npz, audio.npz
-    corpus.toml         optional: classes, and the tables rates (frames a second) and lengths (padded, in time steps)
+    corpus.toml         optional: classes, and the tables rates (frames a second) and lengths (padded, in time steps);
+                        [features.NAME] says of the files in features/NAME which modality they are of, their rate, and
+                        what made them (`extract` writes it)
 
 As MERBench writes them, features may lie in features/<model>-FRA/ID.npy, and label.npz may stand for utterances.csv:
 then each modality is named, as in `open_corpus(folder, audio="chinese-hubert-large-FRA")`.
@@ -47,12 +49,13 @@ class Folder(Source):
         self.folder, self.skip = folder, skip
         self.told: list[str] = []
         settings = _settings(folder / SETTINGS)
+        sets = settings.get("features", {})
         self.table = folder / (LABELS if not (folder / TABLE).is_file() and (folder / LABELS).is_file() else TABLE)
         self.rows = _rows(self.table)
         self.known = {row["id"] for row in self.rows}
         if unread := [name for name in self.rows[0] if name not in ("id", "label", "fold", "part", "line", *COLUMNS)]:
             self.told.append(f"Columns of {self.table.name} that are not read: {', '.join(unread)}.")
-        self.holders = {m: _Holder(place, m) for m, place in _places(folder, chosen).items()}
+        self.holders = {m: _Holder(place, m) for m, place in _places(folder, chosen, sets).items()}
         self._drop("without a label", lambda row: bool(row["label"]), "a label")
         for holder in self.holders.values():
             self._drop(f"without {holder.modality}", lambda row, h=holder: row["id"] in h, f"a file in {holder.place}")
@@ -64,9 +67,11 @@ class Folder(Source):
                 raise CorpusError(folder / SETTINGS, f"lengths of {m} up to {LARGEST // room}", f"{steps}")
         classes, self.label = _labels(self.table, self.rows, settings.get("classes"))
         self.folds, self.placed = _placed(self.table, self.rows)
+        named = {m: sets.get(holder.place.name, {}).get("rate") for m, holder in self.holders.items()}
+        rates = {m: rate for m, rate in named.items() if rate} | settings.get("rates", {})
         self.facts = {
             **{"name": settings.get("name", folder.name), "source": str(folder), "synthetic": False, "words": None},
-            **{"classes": classes, "rates": settings.get("rates")},
+            **{"classes": classes, "rates": rates or None},
         }
 
     @staticmethod
@@ -179,6 +184,7 @@ def _settings(file: Path) -> dict[str, Any]:
         "name": ("a name for folders", lambda x: isinstance(x, str) and file_name(x.replace("/", "-"))),
         "classes": ("a list of different names", lambda x: isinstance(x, list) and len(set(map(str, x))) == len(x) > 1),
         "rates": (f"numbers above 0 of {modalities}", lambda x: _table(x, modalities, (int, float))),
+        "features": ("tables, each with its modality", lambda x: isinstance(x, dict) and all(map(_a_set, x.items()))),
         "lengths": (f"whole numbers above 0 of {modalities}", lambda x: _table(x, modalities, (int,))),
     }
     for name, value in settings.items():
@@ -188,6 +194,14 @@ def _settings(file: Path) -> dict[str, Any]:
     if "classes" in settings:
         settings["classes"] = list(map(str, settings["classes"]))
     return settings
+
+
+def _a_set(item: tuple[str, object]) -> bool:
+    """Whether this is the name of a folder, and what is said of a set of features."""
+    name, x = item
+    if not file_name(name) or not isinstance(x, dict) or x.get("modality") not in list(MODALITIES.values()):
+        return False
+    return "rate" not in x or _table({"text": x["rate"]}, ["text"], (int, float))
 
 
 def _table(x: object, keys: list[str], kinds: tuple) -> bool:
@@ -239,12 +253,15 @@ def _object(data: bytes) -> dict:
     return pickles.load(file, len(data))
 
 
-def _places(folder: Path, chosen: Mapping[str, str]) -> dict[str, Path]:
-    """Where each modality lies: as chosen, or in a folder or archive of its name."""
+def _places(folder: Path, chosen: Mapping[str, str], sets: Mapping[str, Mapping]) -> dict[str, Path]:
+    """Where each modality lies: as chosen, in a folder or archive of its name, or in the one set that is of it."""
     places = {}
     for m in MODALITIES.values():
-        names = [chosen[m]] if m in chosen else [m, f"{m}.npz"]
-        options = [folder / "features" / name for name in names if m in chosen] + [folder / name for name in names]
+        own = [name for name, about in sets.items() if about["modality"] == m]
+        if m not in chosen and len(own) > 1:
+            raise CorpusError(folder, f"one of the features of {m}: {m} = {' or '.join(map(repr, own))}", "none chosen")
+        names = [chosen[m]] if m in chosen else [m, f"{m}.npz", *own]
+        options = [p for name in names for p in (folder / "features" / name, folder / name)]
         found = [p for p in options if os.path.isdir(p) or (p.suffix == ".npz" and os.path.isfile(p))]
         if found:
             places[m] = found[0]

@@ -1,0 +1,233 @@
+"""The extraction itself: recordings go through extractors on all cores, and end in a plain folder.
+
+    OUT/utterances.csv               id, label, and what else is known; written last
+    OUT/corpus.toml                  a table for each set of features: its modality, its rate, and what made it
+    OUT/features/<set>/<id>.npy      [T, D] float32, one file an utterance, each written whole or not at all
+
+What is there is not computed again, so that an extraction that was interrupted goes on; a set that something else made
+is refused. Further sets may be added to a folder later.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from loky import ProcessPoolExecutor, cpu_count
+from tqdm import tqdm
+
+from mmer_core.corpus import MODALITIES
+from mmer_core.errors import CorpusError, MmerError
+from mmer_core.extract.encoders import DEVICE
+from mmer_core.extract.features import EXTRACTORS, Features, build
+from mmer_core.extract.media import oddities
+from mmer_core.extract.recordings import Found, Recording, find
+from mmer_core.formats.plain import COLUMNS, SETTINGS, TABLE
+from mmer_core.texts import read_toml
+
+RECIPES = Path(__file__).with_name("recipes")
+FIELDS = ("id", "label", *COLUMNS, "fold", "part")
+MOST_NAMED = 20  # recordings that an error names
+Recipe = Mapping[str, Mapping[str, Any]]  # by modality the settings of its extractor
+
+
+def recipe(name: str, chosen: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The settings of an extractor for each modality.
+
+    Args:
+        name: "study", "modern", or a file of this form.
+        chosen: by modality the name of another extractor, or "none".
+    """
+    own = RECIPES / f"{name}.toml"
+    if not own.is_file() and not Path(name).is_file():
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise MmerError(f"recipe: one of {known}, or a file; got {name!r}")
+    told = read_toml(own if own.is_file() else Path(name), "a table for each modality")
+    if odd := [m for m, x in told.items() if m not in MODALITIES.values() or not isinstance(x, dict)]:
+        raise MmerError(f"recipe {name}: tables for {', '.join(MODALITIES.values())}; got {odd[0]!r}")
+    for modality, extractor in chosen.items():
+        if extractor == "none":
+            told.pop(modality, None)
+        elif told.get(modality, {}).get("extractor") != extractor:
+            told[modality] = {"extractor": extractor}
+    if not told:
+        raise MmerError(f"recipe: an extractor for one modality or more ({', '.join(EXTRACTORS)}); got none")
+    return {m: told[m] for m in MODALITIES.values() if m in told}
+
+
+def extract(
+    source: str | Path, out: str | Path, settings: Recipe, table: str | Path | None = None, skip: bool = False,
+    device: str = "cpu", progress: bool = True,
+) -> list[str]:  # fmt: skip
+    """Extract features of all recordings of a source into the plain folder `out`; returns what is to be known of it.
+
+    Args:
+        source: recordings, IEMOCAP's release or MELD (see `recordings.find`), with the table of utterances if named.
+        settings: see `recipe`.
+        skip: leave out recordings that are missing or cannot be read (told), instead of refusing to end with them.
+        device: where encoders run; on one that is no "cpu", one process does all.
+
+    MmerError, before any work, for settings that cannot be had; CorpusError for recordings that are missing, or at the
+    end for those that cannot be read, with the reasons. What was computed stays, and is not computed again.
+    """
+    source, out = Path(source).resolve(), Path(out).resolve()
+    found = find(source, None if table is None else Path(table).resolve())
+    sets = {m: build(m, x) for m, x in settings.items()}
+    missing = {r.id: lack for r in found.recordings if (lack := _lacks(r, sets))}
+    _refuse(missing, skip, "before anything was extracted")
+    _declare(out, found, sets)
+    recordings = [r for r in found.recordings if r.id not in missing]
+    failed, notes = _carry_out(out, recordings, settings, sets, device, progress)
+    _refuse(failed, skip, "; all others are extracted")
+    rows = [r for r in recordings if r.id not in failed]
+    if not rows:
+        raise CorpusError(source, "a recording that can be used", "none")
+    _write(out / TABLE, _table(rows))
+    told = [f"{n} recordings: {note}." for note, n in notes.items()]
+    told += [f"{id} is left out: {why}." for id, why in {**missing, **failed}.items()]
+    told += [line for features in sets.values() for line in features.told(rows)]
+    return [*found.told, *told, f"{len(rows)} utterances are in {out}."]
+
+
+def _lacks(recording: Recording, sets: Mapping[str, Features]) -> str:
+    """What a recording does not have that these features need."""
+    lacks = {"audio": recording.sound is None, "video": recording.video is None, "text": "text" not in recording.facts}
+    return ", ".join(f"no {m}" for m in sets if lacks[m])
+
+
+def _refuse(bad: Mapping[str, str], skip: bool, when: str) -> None:
+    if bad and not skip:
+        some = "; ".join(f"{name}: {why}" for name, why in list(bad.items())[:MOST_NAMED])
+        more = f"; and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
+        raise CorpusError(
+            f"{len(bad)} recordings", f"all can be used (--skip leaves the others out) {when}", f"{some}{more}"
+        )
+
+
+def _declare(out: Path, found: Found, sets: Mapping[str, Features]) -> None:
+    """Note in corpus.toml what makes each set; MmerError if a set that is there was made by something else."""
+    out.mkdir(parents=True, exist_ok=True)
+    for rest in out.rglob(".*.part"):  # of a process that was killed
+        rest.unlink()
+    known = read_toml(out / SETTINGS, "the settings of a corpus") if (out / SETTINGS).is_file() else {}
+    every = dict(known.get("features", {}))
+    for features in sets.values():
+        rate = {} if features.rate is None else {"rate": features.rate}
+        own = {"modality": features.modality, **rate, **features.made}
+        if every.setdefault(features.name, own) != own:
+            place, other = out / "features" / features.name, every[features.name]
+            raise MmerError(f"{place}: features made by {own}; they were made by {other}: name another folder")
+    settings = {"name": found.name, **({"classes": found.classes} if found.classes else {}), **known, "features": every}
+    _write(out / SETTINGS, _toml(settings))
+
+
+def _carry_out(
+    out: Path, recordings: list[Recording], settings: Recipe, sets: Mapping[str, Features], device: str, progress: bool
+) -> tuple[dict[str, str], Counter]:
+    """Compute what is not there yet; returns why recordings failed, and what was done to how many of the others."""
+    here = {m: f for m, f in sets.items() if "file" in f.made}  # large tables of words are read by one process
+    there = {m: settings[m] for m in sets if m not in here}
+    failed: dict[str, str] = {}
+    notes: Counter = Counter()
+    if "audio" in sets and (rate := sets["audio"].made.get("sampling_rate")):
+        told = {r.id: _told(r, rate) for r in recordings}
+        notes.update(note for found in told.values() for note in found)
+    todo = [r for r in recordings if any(not _file(out, f, r).is_file() for f in sets.values())]
+    workers = 1 if device != "cpu" else min(cpu_count(), max(1, len(todo)))
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=len(recordings), initial=len(recordings) - len(todo), unit="recording",
+                                       disable=not progress, ncols=100))  # fmt: skip
+        pool = ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,), env={DEVICE: device})
+        ended = False
+        try:
+            results = pool.map(_one, [(str(out), json.dumps(there), r) for r in todo], chunksize=1)
+            for recording, why in zip(todo, results, strict=True):
+                why = why or _computed(out, here.values(), recording)
+                if why:
+                    failed[recording.id] = why
+                bar.update()
+            ended = True
+        finally:
+            pool.shutdown(wait=True, kill_workers=not ended)
+    return failed, notes
+
+
+def _told(recording: Recording, rate: int) -> list[str]:
+    try:
+        return oddities(recording, rate)
+    except Exception:  # it cannot be read, which is told where it is
+        return []
+
+
+@lru_cache(maxsize=1)
+def _built(settings: str) -> list[Features]:
+    """The extractors of a worker, made once."""
+    return [build(m, x) for m, x in json.loads(settings).items()]
+
+
+def _one(task: tuple[str, str, Recording]) -> str:
+    """Compute what a recording lacks; returns why it failed, or nothing."""
+    out, settings, recording = task
+    return _computed(Path(out), _built(settings), recording)
+
+
+def _computed(out: Path, sets: Iterable[Features], recording: Recording) -> str:
+    for features in sets:
+        file = _file(out, features, recording)
+        if file.is_file():
+            continue
+        try:
+            x = features.compute(recording)
+        except MmerError as error:
+            return str(error)
+        if x.ndim != 2 or not x.size or not np.isfinite(x).all():
+            return f"{features.name} gave {list(x.shape)} numbers, or some that are not finite"
+        data = io.BytesIO()
+        np.save(data, np.ascontiguousarray(x, np.float32))
+        _write(file, data.getvalue())
+    return ""
+
+
+def _file(out: Path, features: Features, recording: Recording) -> Path:
+    return out / "features" / features.name / f"{recording.id}.npy"
+
+
+def _write(file: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        scratch.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _table(rows: list[Recording]) -> str:
+    columns = ["id", *(name for name in FIELDS if any(name in r.facts for r in rows))]
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([r.id, *(r.facts.get(name, "") for name in columns[1:])] for r in rows)
+    return out.getvalue()
+
+
+def _toml(settings: Mapping[str, Any]) -> str:
+    """Texts, numbers, lists of texts, and tables of tables of them."""
+    plain = [f"{k} = {json.dumps(x)}" for k, x in settings.items() if not isinstance(x, dict)]
+    tables = []
+    for name, table in settings.items():
+        if isinstance(table, dict) and not any(isinstance(x, dict) for x in table.values()):
+            tables += ["", f"[{name}]", *(f"{json.dumps(k)} = {json.dumps(x)}" for k, x in table.items())]
+        elif isinstance(table, dict):
+            for k, inner in table.items():
+                tables += ["", f"[{name}.{json.dumps(k)}]", *(f"{n} = {json.dumps(x)}" for n, x in inner.items())]
+    return "\n".join([*plain, *tables, ""])

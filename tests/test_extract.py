@@ -1,0 +1,397 @@
+"""Features of recordings: against independent computations, tiny encoders made here, and recordings with troubles."""
+
+import os
+import wave
+
+import numpy as np
+import pytest
+import scipy.fft
+import scipy.signal
+import torch
+
+import mmer_core as mc
+
+pytest.importorskip("librosa")
+pytest.importorskip("av")
+
+import av
+import soundfile
+import transformers
+
+from mmer_core.extract import encoders, features, media
+from mmer_core.extract.recordings import Recording
+
+RATE = 16_000
+
+
+def noise(seconds, rate=RATE, channels=1, seed=0):
+    x = 0.1 * np.random.default_rng(seed).standard_normal((round(seconds * rate), channels))
+    return x if channels > 1 else x[:, 0]
+
+
+def write(file, x, rate=RATE, subtype="PCM_16"):
+    soundfile.write(file, x, rate, subtype=subtype)
+    return file
+
+
+def heard(file, span=None, **facts):
+    return Recording("u1", {"label": "a", **facts}, sound=file, sound_span=span)
+
+
+# --------------------------------------------------------------------------------------------------- sound
+
+
+@pytest.mark.parametrize("subtype, tolerance", [("PCM_16", 4e-5), ("PCM_24", 2e-7), ("FLOAT", 1e-7)])
+def test_a_sound_is_read_as_it_was_written(tmp_path, subtype, tolerance):
+    x = noise(0.3)
+    found = media.sound(heard(write(tmp_path / "a.wav", x, subtype=subtype)), RATE)
+    np.testing.assert_allclose(found, x, atol=tolerance)
+    assert media.oddities(heard(tmp_path / "a.wav"), RATE) == []
+
+
+def test_channels_are_averaged_and_rates_are_changed_in_the_open(tmp_path):
+    t = np.arange(8000) / 8000
+    tone = np.sin(2 * np.pi * 440 * t)
+    file = write(tmp_path / "a.wav", np.stack([0.5 * tone, 0.1 * tone], 1), 8000)
+    found = media.sound(heard(file), RATE)
+    wanted = 0.3 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert len(found) == 16000 and np.abs(found - wanted)[400:-400].max() < 2e-3
+    told = ["resampled from 8000 to 16000 samples a second", "2 channels averaged"]
+    assert media.oddities(heard(file), RATE) == told
+
+
+def test_a_span_is_cut_out(tmp_path):
+    file = write(tmp_path / "a.wav", np.repeat([0.1, 0.2, 0.3], RATE))
+    np.testing.assert_allclose(media.sound(heard(file, (1.0, 2.0)), RATE), 0.2, atol=1e-4)
+    for span in [(2.5, 9.0), (-1.0, 1.0), (1.0, 1.0), (float("nan"), 1.0)]:
+        with pytest.raises(mc.CorpusError, match=r"a\.wav: expected seconds within its 3\.00, found"):
+            media.sound(heard(file, span), RATE)
+
+
+def truncated(file):
+    write(file, noise(1))
+    file.write_bytes(file.read_bytes()[:20_000])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def without_samples(file):
+    with wave.open(str(file), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE)
+
+
+def no_sound(file):
+    file.write_text("a text")
+
+
+def not_finite(file):
+    write(file, np.array([0.1, np.nan, 0.2]), subtype="FLOAT")
+
+
+@pytest.mark.parametrize("make, told", [
+    (truncated, "bytes of sound, as its head says"), (empty, "a recording with sound"),
+    (without_samples, "finite samples, found none"), (no_sound, "a recording with sound"),
+    (not_finite, "NaN or infinity"),
+])  # fmt: skip
+def test_what_cannot_be_heard_is_named(tmp_path, make, told):
+    make(tmp_path / "odd.wav")
+    with pytest.raises(mc.CorpusError, match=rf"odd\.wav: expected .*{told}"):
+        media.sound(heard(tmp_path / "odd.wav"), RATE)
+
+
+def test_sound_of_a_video_is_heard(tmp_path):
+    file, x = tmp_path / "a.mp4", noise(0.5)
+    with av.open(str(file), "w") as out:
+        stream = out.add_stream("pcm_s16le" if file.suffix == ".avi" else "aac", rate=RATE)
+        frame = av.AudioFrame.from_ndarray(x[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    found = media.sound(heard(file), RATE)
+    assert abs(len(found) - 8000) < 3000 and 0.05 < found.std() < 0.15
+
+
+# ---------------------------------------------------------------------------------------------------- mfcc
+
+
+def mel_filters():
+    """Slaney's filters, 64 of them from 0 to 8000 Hz, of area 1."""
+
+    def to_mel(f):
+        return np.where(f < 1000, f / (200 / 3), 15 + np.log(np.maximum(f, 1e-9) / 1000) / (np.log(6.4) / 27))
+
+    def to_hertz(m):
+        return np.where(m < 15, m * 200 / 3, 1000 * np.exp((m - 15) * np.log(6.4) / 27))
+
+    edges = to_hertz(np.linspace(0, to_mel(np.array(8000.0)), 66))
+    f = np.fft.rfftfreq(400, 1 / RATE)
+    rising = (f - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - f) / (edges[2:] - edges[1:-1])[:, None]
+    return np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
+
+
+def test_mfcc_are_those_of_an_independent_computation(tmp_path):
+    x = noise(0.7) + 0.3 * np.sin(2 * np.pi * 300 * np.arange(round(0.7 * RATE)) / RATE)
+    found = features.mfcc().compute(heard(write(tmp_path / "a.wav", x, subtype="DOUBLE")))
+    padded = np.pad(x.astype(np.float32).astype(np.float64), 200)
+    windows = np.stack([padded[i : i + 400] for i in range(0, len(x) + 1, 160)])
+    power = np.abs(np.fft.rfft(windows * scipy.signal.get_window("hamming", 400), axis=1)) ** 2
+    decibel = 10 * np.log10(np.maximum(power @ mel_filters().T, 1e-10))
+    base = scipy.fft.dct(np.maximum(decibel, decibel.max() - 80), axis=1, norm="ortho")[:, :40]
+    slope = scipy.signal.savgol_filter(base, 9, 1, deriv=1, axis=0, mode="nearest")
+    curve = scipy.signal.savgol_filter(base, 9, 2, deriv=2, axis=0, mode="nearest")
+    wanted = np.concatenate([base, slope, curve], 1)
+    assert found.shape == (71, 120) and found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_mfcc_have_a_hundred_frames_a_second_and_a_thousand_at_most(tmp_path):
+    made = features.mfcc()
+    assert made.rate == 100 and made.modality == "audio"
+    assert len(made.compute(heard(write(tmp_path / "long.wav", noise(12))))) == 1000
+    for name, x in {"short": noise(0.1), "shortest": noise(0.001), "silent": np.zeros(8000)}.items():
+        found = made.compute(heard(write(tmp_path / f"{name}.wav", x)))
+        assert found.shape == (1 + max(len(x), 400) // 160, 120) and np.isfinite(found).all()
+
+
+def test_prosody_hears_pitch_and_loudness(tmp_path):
+    t = np.arange(RATE) / RATE
+    low, high = (write(tmp_path / f"{f}.wav", 0.5 * np.sin(2 * np.pi * f * t)) for f in (110, 220))
+    a, b = (features.prosody().compute(heard(file))[0] for file in (low, high))
+    assert a.shape == (10,) and a[-1] == 1
+    assert np.exp(a[0]) == pytest.approx(110, rel=0.02) and np.exp(b[0]) == pytest.approx(220, rel=0.02)
+    assert a[3] == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.3)
+
+
+# ---------------------------------------------------------------------------------------------------- text
+
+
+def test_words_are_looked_up_and_coverage_is_told(tmp_path):
+    file = tmp_path / "vectors.txt"
+    file.write_text("4 3\nyou 1 2 3\nknow 4 5 6\n, 7 8 9\ndon't 1 0 0\n")
+    made = features.glove(str(file))
+    found = made.compute(Recording("u", {"text": "You KNOW, I don’t"}))
+    np.testing.assert_array_equal(found, [[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 0, 0], [1, 0, 0]])
+    assert made.told([Recording("u", {"text": "you you Xyz"})]) == [
+        "vectors.txt has 2 of 3 words (1 of 2 different ones)."
+    ]
+    np.testing.assert_array_equal(made.compute(Recording("u", {"text": ""})), np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("text", ["", "a 1 2\nb 1\n", "a 1 x\n", "a 1 nan\n"])
+def test_vectors_of_another_form_are_refused(tmp_path, text):
+    (tmp_path / "v.txt").write_text(text)
+    with pytest.raises(mc.CorpusError, match=r"v\.txt"):
+        features.glove(str(tmp_path / "v.txt"))
+
+
+def test_hashed_words_are_the_same_everywhere_and_differ():
+    x = features.hash().compute(Recording("u", {"text": "one two one"}))
+    assert x.shape == (3, 64) and (x[0] == x[2]).all() and np.corrcoef(x[0], x[1])[0, 1] < 0.5
+    assert x[0, 0] == pytest.approx(FIRST, abs=1e-6)
+
+
+FIRST = 0.805168  # on every machine
+
+
+# ------------------------------------------------------------------------------------------------- encoders
+
+
+SMALL = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24)
+CONVOLUTIONS = dict(conv_dim=(8, 8), conv_stride=(5, 4), conv_kernel=(10, 8), num_feat_extract_layers=2)
+POSITIONS = dict(num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Tiny models by name, made from a config with random weights, in folders as `transformers` writes them."""
+    root = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    t = transformers
+    for name in ("Wav2Vec2", "Hubert", "WavLM"):
+        config = getattr(t, f"{name}Config")(**SMALL, **CONVOLUTIONS, **POSITIONS)
+        getattr(t, f"{name}Model")(config).save_pretrained(root / name)
+        t.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(root / name)
+    whisper = t.WhisperConfig(
+        d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=24, decoder_layers=1,
+        decoder_attention_heads=2, decoder_ffn_dim=24, vocab_size=60, num_mel_bins=80, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    t.WhisperModel(whisper).save_pretrained(root / "Whisper")
+    t.WhisperFeatureExtractor().save_pretrained(root / "Whisper")
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "you",
+        "know",
+        "un",
+        "##happy",
+        "##ness",
+        "don",
+        "'",
+        "t",
+    ]
+    (root / "vocab.txt").write_text("\n".join(vocabulary))
+    t.BertModel(t.BertConfig(vocab_size=len(vocabulary), **SMALL)).save_pretrained(root / "Bert")
+    t.BertTokenizerFast(vocab={word: i for i, word in enumerate(vocabulary)}).save_pretrained(root / "Bert")
+    t.ResNetModel(t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1])).save_pretrained(
+        root / "ResNet"
+    )
+    vision = dict(SMALL, image_size=32, patch_size=16)
+    t.ViTModel(t.ViTConfig(**vision)).save_pretrained(root / "ViT")
+    words = dict(SMALL, vocab_size=60)
+    t.CLIPModel(t.CLIPConfig(text_config=words, vision_config=vision, projection_dim=8)).save_pretrained(root / "CLIP")
+    for name in ("ViT", "CLIP"):
+        (root / name / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 32}, "crop_size": 32}')
+    return root
+
+
+@pytest.mark.parametrize("name", ["Wav2Vec2", "Hubert", "WavLM"])
+def test_speech_has_the_states_and_the_rate_of_the_network(saved, tmp_path, name):
+    made = encoders.speech(str(saved / name))
+    x = noise(0.5)
+    found = made.compute(heard(write(tmp_path / "a.wav", x, subtype="DOUBLE")))
+    network = transformers.AutoModel.from_pretrained(saved / name).eval()
+    ready = torch.tensor((x - x.mean()) / np.sqrt(x.var() + 1e-7), dtype=torch.float32)[None]
+    with torch.no_grad():
+        wanted = network(ready, output_hidden_states=True)
+    np.testing.assert_allclose(found, wanted.last_hidden_state[0], atol=1e-4)
+    assert made.name == name and made.rate == RATE / 20 == pytest.approx(len(found) / 0.5, rel=0.01)
+    mean = encoders.speech(str(saved / name), layer="mean", stride=3)
+    every = torch.stack(wanted.hidden_states).mean(0)[0].numpy()
+    wanted = [every[i : i + 3].mean(0) for i in range(0, len(every), 3)]
+    np.testing.assert_allclose(mean.compute(heard(tmp_path / "a.wav")), wanted, atol=1e-4)
+    assert mean.rate == pytest.approx(RATE / 60)
+
+
+@pytest.mark.parametrize("name", ["Wav2Vec2", "Whisper"])
+def test_speech_of_every_kind_of_recording(saved, tmp_path, name):
+    made = encoders.speech(str(saved / name))
+    kinds = {
+        **{"short": (noise(0.1), RATE, "PCM_16"), "shortest": (noise(0.0002), RATE, "PCM_16")},
+        **{"silent": (np.zeros(4000), RATE, "PCM_16"), "stereo": (noise(0.2, channels=2), RATE, "PCM_16")},
+        **{"8 kHz": (noise(0.2, 8000), 8000, "PCM_16"), "24 bit": (noise(0.2), RATE, "PCM_24")},
+    }
+    for kind, (x, rate, subtype) in kinds.items():
+        found = made.compute(heard(write(tmp_path / f"{kind}.wav", x, rate, subtype)))
+        assert found.ndim == 2 and found.shape[1] == 16 and np.isfinite(found).all(), kind
+        assert abs(len(found) - made.rate * len(x) / rate) <= 2.01, kind
+        assert found.tobytes() == made.compute(heard(tmp_path / f"{kind}.wav")).tobytes()
+    truncated(tmp_path / "cut.wav")
+    with pytest.raises(mc.CorpusError, match=r"cut\.wav: expected 32000 bytes of sound"):
+        made.compute(heard(tmp_path / "cut.wav"))
+
+
+def test_whisper_hears_more_than_its_thirty_seconds(saved, tmp_path):
+    made = encoders.speech(str(saved / "Whisper"))
+    x = noise(31)
+    found = made.compute(heard(write(tmp_path / "a.wav", x)))
+    assert made.rate == 50 and len(found) == 1550
+    end = made.compute(heard(write(tmp_path / "end.wav", x[30 * RATE :])))
+    np.testing.assert_allclose(found[1500:], end, atol=1e-3)
+
+
+def test_words_are_the_means_of_their_pieces(saved):
+    made = encoders.words(str(saved / "Bert"))
+    found = made.compute(Recording("u", {"text": "you unhappyness know"}))
+    network = transformers.AutoModel.from_pretrained(saved / "Bert").eval()
+    with torch.no_grad():
+        x = network(torch.tensor([[2, 5, 7, 8, 9, 6, 3]])).last_hidden_state[0].numpy()
+    np.testing.assert_allclose(found, [x[1], x[2:5].mean(0), x[5]], atol=1e-5)
+    assert made.rate is None and made.compute(Recording("u", {"text": ""})).shape == (1, 16)
+
+
+def test_a_model_that_is_not_there_is_one_clear_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for make in (encoders.speech, encoders.words, encoders.image, encoders.resnet101):
+        with pytest.raises(mc.MmerError, match=r"is no folder with such a model, and could not be fetched") as told:
+            make(str(tmp_path / "nowhere"))
+        assert "\n" not in str(told.value) and len(str(told.value)) < 500
+
+
+@pytest.mark.parametrize("layer", [3, -4, "first", 1.0, True])
+def test_a_layer_that_is_not_there(saved, layer):
+    with pytest.raises(mc.MmerError, match=r'layer is "last", "mean", or a number up to 2; got'):
+        encoders.speech(str(saved / "Wav2Vec2"), layer=layer)
+
+
+# -------------------------------------------------------------------------------------------------- pictures
+
+
+def film(file, seconds=2.0, rate=12, size=(96, 64)):
+    """The left half red, brighter with every frame; the right half blue."""
+    with av.open(str(file), "w") as out:
+        stream = out.add_stream("mpeg4", rate=rate)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = *size, "yuv420p", 4_000_000
+        for i in range(round(seconds * rate)):
+            x = np.zeros((size[1], size[0], 3), np.uint8)
+            x[:, : size[0] // 2, 0], x[:, size[0] // 2 :, 2] = 100 + 6 * i, 200
+            for packet in stream.encode(av.VideoFrame.from_ndarray(x, format="rgb24")):
+                out.mux(packet)
+        for packet in stream.encode(None):
+            out.mux(packet)
+    return file
+
+
+def seen(file, span=None, half=""):
+    return Recording("u1", {"label": "a"}, video=file, video_span=span, half=half)
+
+
+@pytest.mark.parametrize("kind", ["avi", "mp4", "mkv"])
+def test_the_half_of_the_speaker_at_three_frames_a_second(tmp_path, kind):
+    file = film(tmp_path / f"a.{kind}")
+    left = media.pictures(seen(file, half="left"), 3, 32, grow=False).astype(float)
+    right = media.pictures(seen(file, half="right"), 3, 32, grow=False).astype(float)
+    assert left.shape == right.shape == (6, 32, 32, 3)
+    np.testing.assert_allclose(left[..., 0].mean((1, 2)), 100 + 6 * np.arange(0, 24, 4), atol=8)
+    assert left[..., 2].max() < 60 and right[..., 0].max() < 60 and right[..., 2].mean() > 170
+    some = media.pictures(seen(file, (1.0, 1.7), "left"), 3, 32, grow=False).astype(float)
+    np.testing.assert_allclose(some[..., 0].mean((1, 2)), 100 + 6 * np.array([12, 16, 20]), atol=8)
+
+
+def test_the_centre_is_cut_out_of_the_picture_as_it_is_unless_it_is_small(tmp_path):
+    file = film(tmp_path / "a.avi")
+    whole = media.pictures(seen(file), 3, 64, grow=False)[0].astype(float)
+    assert whole[32, 8, 0] > 80 and whole[32, 8, 2] < 60 and whole[32, 56, 2] > 150  # both halves, 32 columns each
+    assert media.pictures(seen(file, half="left"), 3, 128, grow=False).shape == (6, 128, 128, 3)
+    assert media.pictures(seen(file, half="left"), 3, 32, grow=True).shape == (6, 32, 32, 3)
+
+
+def test_a_picture_that_cannot_be_seen_is_named(tmp_path):
+    (tmp_path / "a.avi").write_bytes(b"RIFF no film")
+    with pytest.raises(mc.CorpusError, match=r"a\.avi: expected a recording with a picture"):
+        media.pictures(seen(tmp_path / "a.avi"), 3, 32, grow=False)
+    file = film(tmp_path / "b.avi")
+    with pytest.raises(mc.CorpusError, match=r"b\.avi: expected a picture in the seconds"):
+        media.pictures(seen(file, (50.0, 51.0)), 3, 32, grow=False)
+
+
+def test_resnet_sees_what_the_network_sees(saved, tmp_path):
+    file = film(tmp_path / "a.avi")
+    made = encoders.resnet101(str(saved / "ResNet"))
+    found = made.compute(seen(file, half="right"))
+    x = media.pictures(seen(file, half="right"), 3, 224, grow=False) / 255.0
+    x = (x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    network = transformers.AutoModel.from_pretrained(saved / "ResNet").eval()
+    with torch.no_grad():
+        wanted = network(torch.tensor(x.transpose(0, 3, 1, 2), dtype=torch.float32)).pooler_output[..., 0, 0]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert (made.name, made.rate, found.shape) == ("resnet101", 3, (6, 12))
+
+
+@pytest.mark.parametrize("name", ["ViT", "CLIP"])
+def test_images_of_transformers(saved, tmp_path, name):
+    made = encoders.image(str(saved / name), rate=2)
+    found = made.compute(seen(film(tmp_path / "a.avi")))
+    assert found.shape == (4, 16) and np.isfinite(found).all() and made.made["size"] == 32
+    assert (made.name, made.rate) == (name, 2)
+
+
+assert os  # for the folder tests that follow
