@@ -85,15 +85,18 @@ def _extract(options: argparse.Namespace) -> int:
 
 
 def _run(study: mc.Study, options: argparse.Namespace) -> None:
-    study.select(*options.variants).run(device=options.device, retry=options.retry)
+    for each in study.by_features().values():
+        each.select(*options.variants).run(device=options.device, retry=options.retry)
     _status(study)
 
 
 def _status(study: mc.Study, options: argparse.Namespace | None = None) -> None:
     for run, why in study.verify(set_aside=True).items() if options and options.verify else ():
         print(f"{run} is set aside, `run` trains it again: {why}")
-    print(study.status().to_string(index=False, float_format="{:.3f}".format))
-    print(*(f"{run} failed: {why}" for run, why in study.failed().items()), sep="\n", end="")
+    for name, each in study.by_features().items():
+        table = each.status().to_string(index=False, float_format="{:.3f}".format)
+        print(*[f"Features: {name}"] * bool(name), table, sep="\n")
+        print(*(f"{run} failed: {why}" for run, why in each.failed().items()), sep="\n", end="")
 
 
 def _show(study: mc.Study, options: argparse.Namespace) -> None:

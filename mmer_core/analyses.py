@@ -59,6 +59,27 @@ def forest_additions(study: Study) -> Figure:
     return figures.forest(_added(study), f"what each modality adds, {study.corpus.title}")
 
 
+def by_features(study: Study) -> Table:
+    """Self against cross for each declared set of features."""
+    tables = {name: stats.verdict_table(made) for name, made in _by_features(study).items()}
+    table = pd.concat([t.assign(features=name) for name, t in tables.items()])
+    table.insert(0, "features", table.pop("features"))
+    return _table(study, table, "Self against cross with each set of features, in points")
+
+
+def forest_by_features(study: Study) -> Figure:
+    return figures.forests(_by_features(study), study.corpus.title)
+
+
+def _by_features(study: Study) -> dict[str, list[stats.Comparison]]:
+    if len(every := study.by_features()) < 2:
+        raise MmerError('one set of features is declared; data/study.toml may have several under "features"')
+    made = {name: each.comparisons() for name, each in every.items()}
+    if lacking := [name for name, some in made.items() if not some]:
+        raise MmerError(f"with the features {', '.join(lacking)}, no declared pair has runs on three folds or more yet")
+    return made
+
+
 def _added(study: Study) -> list[stats.Comparison]:
     none = "no variant with all modalities and the same one without one of them share three folds"
     return _compared(study, study.additions(), none)
@@ -242,7 +263,18 @@ MAIN = (  # those of the main comparison
 ANALYSES: dict[str, Callable[[Study], Item]] = {
     made.__name__: made
     for made in (
-        *(forest_additions, additions, chances, controls, in_other_words, effect_sizes, improvement, variance),
+        *(
+            forest_by_features,
+            by_features,
+            forest_additions,
+            additions,
+            chances,
+            controls,
+            in_other_words,
+            effect_sizes,
+            improvement,
+            variance,
+        ),
         *(score_components, seeds_and_sampling, calibration, same_against_same, twins, plan, advice, recalls),
         *(class_differences, confusion_difference, published_range, pair_matrix, all_pairs, best_variants),
         across_calibration,

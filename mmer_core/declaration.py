@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmer_core.corpus import Corpus
+from mmer_core.corpus import MODALITIES, Corpus
 from mmer_core.demo import make_demo_corpus
 from mmer_core.errors import CorpusError, MmerError
 from mmer_core.formats import adapted, open_corpus
@@ -32,6 +32,7 @@ class Declaration:
     text: str | None = None  # which features of a plain folder that has several sets; so the next two
     video: str | None = None
     audio: str | None = None
+    features: dict[str, dict[str, str]] | None = None  # several sets of them, by names of your own; see `by_features`
     skip: bool = False  # leave out, and tell, utterances that cannot be used
     classes: Classes | None = None  # a set of labels, names for names, or edges of scores; None: as the corpus has them
     folds_from: str | dict | None = None  # a partition file, or k, by and seed; None: those of the corpus
@@ -67,7 +68,16 @@ class Declaration:
         """Where relative paths start."""
         return self.file.parent if self.file else Path.cwd()
 
+    def by_features(self) -> "dict[str, Declaration]":
+        """The same with each of the declared sets of features alone."""
+        every = self.features or {}
+        plain = dict.fromkeys(("features", *MODALITIES.values()))
+        return {name: self.changed(**{**plain, **chosen}) for name, chosen in every.items()}
+
     def open_corpus(self) -> Corpus:
+        """The corpus; of several sets of features with the first, unless text, video or audio name one."""
+        if self.features and not (self.text or self.video or self.audio):
+            return next(iter(self.by_features().values())).open_corpus()
         folds: Any = self.folder / self.folds_from if isinstance(self.folds_from, str) else self.folds_from
         if self.corpus == "demo":
             if self.text or self.video or self.audio or self.store:
@@ -180,13 +190,37 @@ def _protocol(given: dict | Protocol) -> Protocol:
     return Protocol(**given)
 
 
+def _sets(given: dict) -> dict | None:
+    """Tables of names of features by modality."""
+
+    def good(chosen: object) -> bool:
+        if not isinstance(chosen, dict) or not chosen or not chosen.keys() <= set(MODALITIES.values()):
+            return False
+        return all(isinstance(name, str) for name in chosen.values())
+
+    return given if given and all(map(good, given.values())) else None
+
+
 _FEATURES = ("a name of features, or 'none'", str, str)
-_MAY_BE_NONE = ("store", "text", "video", "audio", "classes", "folds_from", "folds", "margin", "comparisons", "ledger")
+_MAY_BE_NONE = (
+    "store",
+    "text",
+    "video",
+    "audio",
+    "features",
+    "classes",
+    "folds_from",
+    "folds",
+    "margin",
+    "comparisons",
+    "ledger",
+)
 # What each is, the types in which it may be given, and what is kept of it (None: it is wrong).
 _SETTINGS: dict[str, tuple] = {
     "corpus": ("a path", (str, Path), os.path.expanduser),
     "store": ("a path", (str, Path), os.path.expanduser),
     **{"text": _FEATURES, "video": _FEATURES, "audio": _FEATURES, "skip": ("true or false", bool, bool)},
+    "features": ('tables of features, such as modern = {audio = "wavlm", text = "roberta"}', dict, _sets),
     "classes": (
         "a set of labels, a table of old and new names, or edges of scores",
         (str, dict, list, tuple),

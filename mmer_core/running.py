@@ -78,9 +78,7 @@ def _in_own(work: partial, waiting: list, stop: Event) -> Finished:
     while waiting and not stop.is_set():
         alone = strikes[waiting[0]] >= STRIKES
         # not loky's shared ones: to stop this training must not end another one
-        pool = ProcessPoolExecutor(
-            1 if alone else workers, initializer=_start_worker, initargs=(os.getpid(),), env=kept
-        )
+        pool = ProcessPoolExecutor(1 if alone else workers, initializer=start_worker, initargs=(os.getpid(),), env=kept)
         flight = _Flight(pool, work, 1 if alone else workers + 1)
         try:
             alike = partial(_alike, strikes, alone)
@@ -190,7 +188,7 @@ def effort(variant: Variant, sizes: Sizes) -> int:
     return sum(slots[block[0]] + slots[block[-1]] for block in variant.blocks)
 
 
-def _start_worker(parent: int) -> None:
+def start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the notebook's affair; it ends its workers itself
     torch.set_num_threads(1)
     Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -96,6 +96,11 @@ class Study(Reader):
         """The same study with other variants; all else that was declared stays, comparisons too."""
         return Study.from_declaration(self.corpus, self.declaration.changed(variants=variants), self.ledger)
 
+    def by_features(self) -> dict[str, "Study"]:
+        """This study with each declared set of features, by its name; itself, without a name, where there is one."""
+        declared = self.declaration.by_features()
+        return {name: Study.from_declaration(d.open_corpus(), d) for name, d in declared.items()} or {"": self}
+
     def progress(self) -> str:
         """What has been trained and what is missing, about how long that would take, and what trains it."""
         missing = self.missing()

@@ -130,6 +130,7 @@ def every_picture(study) -> dict:
         "embedding_coverage": (corpus,),
         "fold_sizes": (corpus,),
         "forest": ([c, c], "t"),
+        "forests": ({"study": [c, c], "modern": [c]}, "t"),
         "forest_across": (stats.across({"one": c, "two": dataclasses.replace(c, difference=c.difference + 0.01)}), "t"),
         "learning_curves": (study.learning_curves(), ["self_tva", "cross_tva"], "t"),
         "lengths": (corpus,),

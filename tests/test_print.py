@@ -147,6 +147,7 @@ def extreme(demo) -> dict:
         "embedding_coverage": [(demo,)],
         "fold_sizes": [(demo,), (folded(demo, 60),)],
         "forest": [([plain, plain], "t"), ([long], TITLE), ([plain] * 40, TITLE), ([], TITLE)],
+        "forests": [({"plain": [plain] * 4, TITLE: [long, plain]}, TITLE)],
         "forest_across": [(stats.across(corpora), TITLE)],
         "learning_curves": [(curves(v), v, TITLE) for v in (["cross_tva"], list(PAPER_VARIANTS), LONG)],
         "lengths": [(demo,)],

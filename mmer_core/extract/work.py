@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from loky import ProcessPoolExecutor, cpu_count
 from tqdm import tqdm
 
@@ -31,6 +30,7 @@ from mmer_core.extract.features import EXTRACTORS, Features, build
 from mmer_core.extract.media import oddities
 from mmer_core.extract.recordings import Found, Recording, find
 from mmer_core.formats.plain import COLUMNS, SETTINGS, TABLE
+from mmer_core.running import start_worker
 from mmer_core.texts import read_toml
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -145,7 +145,7 @@ def _carry_out(
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=len(recordings), initial=len(recordings) - len(todo), unit="recording",
                                        disable=not progress, ncols=100))  # fmt: skip
-        pool = ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,), env={DEVICE: device})
+        pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(os.getpid(),), env={DEVICE: device})
         ended = False
         try:
             results = pool.map(_one, [(str(out), json.dumps(there), r) for r in todo], chunksize=1)

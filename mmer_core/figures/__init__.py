@@ -11,5 +11,13 @@ from mmer_core.figures.corpus import audio_scales, class_sizes, embedding_covera
 from mmer_core.figures.explained import deletion_curves, noise_curves, weights_over_time
 from mmer_core.figures.many import forest_across, pair_matrix
 from mmer_core.figures.results import confusion, learning_curves, scores
-from mmer_core.figures.statistics import calibration, class_differences, confusion_difference, forest, paired, variance
+from mmer_core.figures.statistics import (
+    calibration,
+    class_differences,
+    confusion_difference,
+    forest,
+    forests,
+    paired,
+    variance,
+)
 from mmer_core.figures.style import COLUMN, PAGE, output_folder, save_figure, venue

@@ -1,6 +1,6 @@
 """Pictures of comparisons: pairs, forests, where the variance is, classes, calibration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -78,6 +78,21 @@ def forest(comparisons: Sequence[Difference], title: str, ax: Axes | None = None
     ax.set(xlabel=f"difference in {comparisons[0].metric.partition(',')[0].replace('_', ' ')} (points)", title=title)
     legend_below(ax, alone, 0.3)
     return ax
+
+
+@styled
+def forests(sets: Mapping[str, Sequence[Difference]], title: str) -> Figure:
+    """The same comparisons with several sets of features, one forest above the other on one scale."""
+    rooms = [max(0.6, 0.22 * len(made)) for made in sets.values()]
+    fig, axes = subplots(PAGE, sum(rooms), len(sets), 1, sharex=True, height_ratios=rooms, squeeze=False)
+    for ax, (name, made) in zip(axes[:, 0], sets.items(), strict=True):
+        forest(made, name, ax)
+        ax.get_legend().remove()
+    for ax in axes[:-1, 0]:
+        ax.set_xlabel("")
+    fig.suptitle(title)
+    legend_below(axes[-1, 0], handles=axes[0, 0].get_legend_handles_labels()[0])
+    return fig
 
 
 @styled

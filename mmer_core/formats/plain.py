@@ -49,7 +49,7 @@ class Folder(Source):
         self.folder, self.skip = folder, skip
         self.told: list[str] = []
         settings = _settings(folder / SETTINGS)
-        sets = settings.get("features", {})
+        self.sets = sets = settings.get("features", {})
         self.table = folder / (LABELS if not (folder / TABLE).is_file() and (folder / LABELS).is_file() else TABLE)
         self.rows = _rows(self.table)
         self.known = {row["id"] for row in self.rows}
@@ -98,12 +98,17 @@ class Folder(Source):
 
     def findings(self, counts: list[str], overlaps: list[str]) -> list[str]:
         shapes = {shape[0] for heads in self.heads.values() for shape in heads}
-        sources = [f"{m}: {h.place.name}." for m, h in self.holders.items() if h.place.stem != m]
+        sources = [f"{m}: {self._made(h.place.name)}." for m, h in self.holders.items() if h.place.stem != m]
         known = {f"{name}.npy" for name in self.known}
         for m, holder in self.holders.items():
             if odd := sorted(holder.names() - known):
                 sources.append(f"{len(odd)} files of {m} belong to no row of {self.table.name}, such as {odd[0]}.")
         return [*counts, *self.told, *sources, *([ONE_STEP] if shapes == {1} else []), *overlaps]
+
+    def _made(self, name: str) -> str:
+        """A set of features, and what made it."""
+        about = [f"{k} {x}" for k, x in self.sets.get(name, {}).items() if k != "modality"]
+        return f"{name} ({', '.join(about)})" if about else name
 
     def _drop(self, what: str, good: Callable, expected: str) -> None:
         """Leave out rows that are not good, if that was asked for; else refuse the first one."""
