@@ -1,7 +1,11 @@
 """Features of recordings: against independent computations, tiny encoders made here, and recordings with troubles."""
 
 import os
+import subprocess
+import sys
+import time
 import wave
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ import av
 import soundfile
 import transformers
 
+from mmer_core.__main__ import main
 from mmer_core.extract import encoders, features, media
 from mmer_core.extract.recordings import Recording
 
@@ -394,4 +399,128 @@ def test_images_of_transformers(saved, tmp_path, name):
     assert (made.name, made.rate) == (name, 2)
 
 
-assert os  # for the folder tests that follow
+# ------------------------------------------------------------------------------------------------ the folder
+
+
+def command(*arguments, **more):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "mmer_core", "extract", *map(str, arguments)],
+        **{"capture_output": True, "text": True, "env": environment, **more},
+    )
+
+
+def digests(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def recordings(root, n=12, seconds=0.3):
+    """A folder of wavs, some in folders of folders, and their table."""
+    root.mkdir()
+    lines = ["id,label,text,speaker,fold"]
+    for i in range(n):
+        place = root / ("deep/er" if i % 3 else ".")
+        place.mkdir(parents=True, exist_ok=True)
+        write(place / f"u{i}.wav", noise(seconds + 0.01 * i, seed=i))
+        lines.append(f'u{i},{"ab"[i % 2]},"Well, number {i}",s{i % 3},{i % 3 + 1}')
+    (root / "utterances.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_a_folder_of_wavs_needs_nothing_else(tmp_path):
+    source, out = recordings(tmp_path / "wavs"), tmp_path / "out"
+    done = command(source, out, "--text", "hash", "--audio", "mfcc", "--video", "none")
+    assert done.returncode == 0, done.stderr
+    assert f"12 utterances are in {out}." in done.stdout
+    corpus = mc.open_corpus(out, tmp_path / "store")
+    assert corpus.modalities == "ta" and len(corpus) == 12 and corpus.classes == ["a", "b"]
+    assert list(corpus.speakers[:4]) == ["s0", "s1", "s2", "s0"] and sorted(corpus.folds) == [1, 2, 3]
+    assert corpus.rates["audio"] == 100 and corpus.sizes.audio.dim == 120 and corpus.sizes.text.dim == 64
+    assert any("audio: mfcc (rate 100.0, extractor mfcc, version 1, sampling_rate 16000)" in f for f in corpus.findings)
+    own = features.mfcc().compute(heard(source / "deep/er/u4.wav"))
+    np.testing.assert_array_equal(corpus.features("audio", [4])[0][: len(own)], own)
+    again = command(source, tmp_path / "again", "--text", "hash", "--audio", "mfcc", "--video", "none")
+    assert again.returncode == 0 and digests(tmp_path / "again") == digests(out)  # the same bits
+    study = mc.Study(corpus, ["self_ta", "cross_ta"], [1], protocol=mc.Protocol(max_epochs=1), ledger=tmp_path / "runs")
+    study.run(ThreadPoolExecutor(1), progress=False)
+    assert study.missing() == []
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_recordings_that_cannot_be_read_are_listed(tmp_path, skip):
+    source, out = recordings(tmp_path / "wavs"), tmp_path / "out"
+    (source / "u3.wav").unlink()
+    arguments = [source, out, "--text", "none", "--audio", "mfcc", "--video", "none", *["--skip"] * skip]
+    if not skip:
+        missing = command(*arguments)
+        assert missing.returncode == 2 and "u3: no audio" in missing.stderr
+        assert not out.exists() or not list(out.rglob("*.npy"))  # before any work
+        write(source / "u3.wav", noise(0.2))
+    truncated(source / "deep/er/u5.wav")
+    done = command(*arguments)
+    told = "u5.wav: expected 32000 bytes of sound, as its head says"
+    if not skip:
+        assert done.returncode == 2 and told in done.stderr and not (out / "utterances.csv").exists()
+        assert len(list(out.rglob("*.npy"))) == 11  # what was computed stays
+        write(source / "deep/er/u5.wav", noise(0.2))
+        assert command(*arguments).returncode == 0 and len(list(out.rglob("*.npy"))) == 12
+    else:
+        assert done.returncode == 0 and "u5 is left out" in done.stdout and told in done.stdout
+        assert "u3 is left out: no audio." in done.stdout and len(mc.open_corpus(out, tmp_path / "store")) == 10
+
+
+def test_an_extraction_that_is_killed_goes_on_to_the_same_bytes(tmp_path):
+    source = recordings(tmp_path / "wavs", 60, 1.0)
+    arguments = ["--text", "hash", "--audio", "mfcc", "--video", "none"]
+    assert command(source, tmp_path / "whole", *arguments).returncode == 0
+    out, rng, kills = tmp_path / "out", np.random.default_rng(0), 0
+    started = [sys.executable, "-m", "mmer_core", "extract", str(source), str(out), *arguments]
+    for _ in range(3):
+        process = subprocess.Popen(started, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 120
+        aim = len(list(out.rglob("*.npy"))) + int(rng.integers(1, 25)) if out.exists() else int(rng.integers(1, 25))
+        while len(list(out.rglob("*.npy")) if out.exists() else []) < aim and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+        time.sleep(1.5)  # its workers notice within a second
+    assert kills >= 2 and not (out / "utterances.csv").exists()
+    (out / "features" / "mfcc" / ".u1.npy.123.part").write_bytes(b"half")
+    assert command(source, out, *arguments).returncode == 0
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_a_set_is_not_mixed_with_what_something_else_made(tmp_path):
+    source, out = recordings(tmp_path / "wavs", 4), tmp_path / "out"
+    (tmp_path / "own.toml").write_text('[text]\nextractor = "hash"\nwidth = 8\n')
+    assert command(source, out, "--recipe", tmp_path / "own.toml").returncode == 0
+    assert np.load(out / "features/hash/u0.npy").shape == (4, 8)
+    (tmp_path / "own.toml").write_text('[text]\nextractor = "hash"\nwidth = 9\n')
+    done = command(source, out, "--recipe", tmp_path / "own.toml")
+    assert done.returncode == 2 and "hash: features made by" in done.stderr and "name another folder" in done.stderr
+    more = command(source, out, "--text", "none", "--video", "none", "--audio", "prosody")  # another set joins
+    assert more.returncode == 0, more.stderr
+    corpus = mc.open_corpus(out, tmp_path / "store")
+    assert corpus.modalities == "ta"
+
+
+@pytest.mark.parametrize("settings, told", [
+    ('[text]\nextractor = "glove"\n', "glove takes (file: str)"),
+    ('[text]\nextractor = "nothing"\n', "text: an extractor of"),
+    ('[text]\nextractor = "mfcc"\n', "mfcc is of audio; got it for text"),
+    ('[text]\nextractor = "hash"\nheight = 3\n', "hash takes (width: int = 64)"),
+    ('[touch]\nextractor = "hash"\n', "tables for text, video, audio; got 'touch'"),
+    ("text = 3\n", "tables for text, video, audio; got 'text'"),
+    ("", "an extractor for one modality or more"),
+    ("[text\n", "own.toml"),
+])  # fmt: skip
+def test_a_recipe_that_cannot_be_had_is_told_before_any_work(tmp_path, settings, told, capsys):
+    (tmp_path / "own.toml").write_text(settings)
+    source = recordings(tmp_path / "wavs", 2)
+    code = main(["extract", str(source), str(tmp_path / "out"), "--recipe", str(tmp_path / "own.toml")])
+    assert code == 2 and told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["extract", str(source), str(tmp_path / "out"), "--recipe", "antique"]) == 2
+    assert "recipe: one of modern, study, or a file; got 'antique'" in capsys.readouterr().err

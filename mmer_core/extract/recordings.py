@@ -24,3 +24,7 @@ class Found:
     recordings: list[Recording]
     told: list[str]
     classes: list[str] | None = None
+
+
+def find(source, table=None):
+    raise NotImplementedError
