@@ -21,12 +21,13 @@ from loky import ProcessPoolExecutor, cpu_count
 from tqdm import tqdm
 
 import mmer_core.views  # noqa: F401  # how a corpus crosses to another process
+from mmer_core.checkpoint import Resuming
 from mmer_core.corpus import Corpus, Sizes, open_store
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Run
 from mmer_core.provenance import made_here
 from mmer_core.stack import train_stack
-from mmer_core.training import Trained, train
+from mmer_core.training import Trained, Trainer, train
 from mmer_core.variant import Variant
 
 # glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
@@ -42,11 +43,13 @@ warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 
-def trained(store: str | Corpus, run: Run) -> Trained:
-    """Train one run; what comes of it can travel between machines."""
+def trained(store: str | Corpus, run: Run, resume: bool = True) -> Trained:
+    """Train one run, or what is left of one that was killed; what comes of it can travel between machines."""
     corpus = opened(store, run)
-    done = train(corpus, run.variant, run.fold, run.seed, run.protocol)
-    return replace(done, weights={name: np.asarray(w) for name, w in done.weights.items()}, made=made_here())
+    trainer = Resuming(corpus, run.identity) if resume else Trainer(corpus)
+    done = train(corpus, run.variant, run.fold, run.seed, run.protocol, trainer)
+    made = made_here() | ({"resumed": f"after epoch {epochs}"} if (epochs := getattr(trainer, "resumed", 0)) else {})
+    return replace(done, weights={name: np.asarray(w) for name, w in done.weights.items()}, made=made)
 
 
 def in_processes(

@@ -186,7 +186,7 @@ class Study(Reader):
 
         Elsewhere than on the same type of processor and build of torch some bits differ; the record stays as it is.
         """
-        record, again = self.ledger.read(run), trained(self.corpus, run)
+        record, again = self.ledger.read(run), trained(self.corpus, run, resume=False)
         before, told = record.weights(), []
         for part in ("dev", "test"):
             off = np.abs(record.predictions(part)["logits"] - again.logits[part]).max()
