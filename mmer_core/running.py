@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import replace
 from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
@@ -36,7 +36,10 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": s
 Finished = Generator[tuple[Any, Any], None, None]  # a run, and what came of it: what its work returned, or an error
 Work = Callable[[str | Corpus, Any], Any]  # of a corpus and a run
 NEVER = Event()  # nobody sets it
+GONE = BrokenExecutor, CancelledError  # errors of an executor, and of no run
+LEFT = "the executor gave up; what is finished is filed, and another one, or none, trains the rest"
 LOST = "its worker process was killed, by itself or for want of memory"
+TOLD = "workers were told to end, as by a kernel that shuts down; what is finished is filed, `run` trains the rest"
 STRIKES = 2  # lost workers after which a run of theirs is tried alone
 # What loky takes for a leak: checks of long utterances hold large arrays for a while. A restart costs nothing.
 warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
@@ -58,8 +61,8 @@ def in_processes(
     """Train runs with an executor; by default in processes of our own, one per core with one thread each.
 
     `work` may do something else with them, or with what has a variant, too. What fails is handed over with its error,
-    and the others go on; MmerError ends it: it is of all runs. When `stop` is set no more runs are begun, and those in
-    flight in our own processes are given up at once.
+    and the others go on; MmerError ends it: it is of all runs, or the executor broke or lost its runs. When `stop` is
+    set no more runs are begun, and those in flight in our own processes are given up at once.
     """
     work = partial(work, corpus if corpus.view else str(corpus.path))
     longest_first = sorted(runs, key=lambda run: effort(run.variant, corpus.sizes), reverse=True)  # all cores stay busy
@@ -69,7 +72,9 @@ def in_processes(
     flight = _Flight(executor, work, len(runs))
     try:
         while flight.fill(longest_first) and not stop.is_set():
-            yield from flight.landed()
+            yield from ((run, outcome) for run, outcome in flight.landed() if not isinstance(outcome, GONE))
+        if flight.broken:
+            raise MmerError(f"{LEFT}: {flight.broken}")
     finally:
         flight.cancel()
 
@@ -89,8 +94,10 @@ def _in_own(work: partial, waiting: list, stop: Event) -> Finished:
             alike = partial(_alike, strikes, alone)
             while flight.fill(waiting, alike) and not stop.is_set():
                 for run, outcome in flight.landed():
-                    if not isinstance(outcome, BrokenProcessPool):
+                    if not isinstance(outcome, GONE):
                         yield run, outcome
+                    elif "SIGTERM" in str(outcome):  # loky tells; no crash, and no want of memory
+                        raise MmerError(TOLD)
                     elif alone:
                         yield run, RuntimeError(LOST)
                     else:
@@ -108,7 +115,8 @@ class _Flight:
     """Runs on their way through an executor."""
 
     def __init__(self, executor, work: Callable[[Any], Any], room: int):
-        self.executor, self.work, self.room, self.broken = executor, work, room, False
+        self.executor, self.work, self.room = executor, work, room
+        self.broken: Exception | None = None
         self.runs: dict[Any, Any] = {}  # by future
         self._news: SimpleQueue = SimpleQueue()
         self._mute: list = []  # futures that call nobody when they are done, such as submitit's jobs
@@ -118,7 +126,11 @@ class _Flight:
     def fill(self, waiting: list, fits: Callable[[Any], bool] = lambda run: True) -> bool:
         """Begin as many of those that wait as there is room for; returns whether any is on its way."""
         while waiting and len(self.runs) < self.room and not self.broken and fits(waiting[0]):
-            future = self.executor.submit(self.work, waiting[0], **self._said)
+            try:
+                future = self.executor.submit(self.work, waiting[0], **self._said)
+            except BrokenExecutor as error:  # it does not know yet what became of those that it has
+                self.broken = error
+                break
             self.runs[future] = waiting.pop(0)
             if hasattr(future, "add_done_callback"):
                 future.add_done_callback(self._news.put)
@@ -144,7 +156,7 @@ class _Flight:
         except MmerError:
             raise
         except Exception as error:
-            self.broken |= isinstance(error, BrokenProcessPool)
+            self.broken = error if isinstance(error, GONE) else self.broken
             return run, error
 
     def cancel(self) -> None:
