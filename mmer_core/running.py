@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 import mmer_core.views  # noqa: F401  # how a corpus crosses to another process
 from mmer_core.checkpoint import Resuming
-from mmer_core.corpus import Corpus, Sizes, open_store
+from mmer_core.corpus import MODALITIES, Corpus, Sizes, open_store
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Run
-from mmer_core.provenance import made_here
+from mmer_core.protocol import Protocol
+from mmer_core.provenance import free_memory, made_here
 from mmer_core.stack import train_stack
 from mmer_core.training import Trained, Trainer, train
 from mmer_core.variant import Variant
@@ -67,7 +68,7 @@ def in_processes(
     work = partial(work, corpus if corpus.view else str(corpus.path))
     longest_first = sorted(runs, key=lambda run: effort(run.variant, corpus.sizes), reverse=True)  # all cores stay busy
     if executor is None:
-        yield from _in_own(work, longest_first, stop)
+        yield from _in_own(work, longest_first, workers_for(runs, corpus.sizes), stop)
         return
     flight = _Flight(executor, work, len(runs))
     try:
@@ -79,9 +80,9 @@ def in_processes(
         flight.cancel()
 
 
-def _in_own(work: partial, waiting: list, stop: Event) -> Finished:
+def _in_own(work: partial, waiting: list, workers: int, stop: Event) -> Finished:
     """In processes of our own. Who is killed takes others down: a run that was there twice is tried again alone."""
-    strikes, workers = Counter[Any](), min(cpu_count(), len(waiting))
+    strikes = Counter[Any]()
     kept = KEEP_MEMORY if work.func is trained else {}  # other work has large arrays now and then
     while waiting and not stop.is_set():
         alone = strikes[waiting[0]] >= STRIKES
@@ -203,6 +204,25 @@ def effort(variant: Variant, sizes: Sizes) -> int:
     """
     slots = variant.time_slots(sizes)
     return sum(slots[block[0]] + slots[block[-1]] for block in variant.blocks)
+
+
+def workers_for(runs: Sequence[Any], sizes: Sizes) -> int:
+    """How many processes train runs here: one per core, or fewer, with a warning, where memory has no room for them."""
+    cores, free = min(cpu_count(), len(runs)), free_memory()
+    need = max(memory(run.variant, sizes, getattr(run, "protocol", Protocol())) for run in runs)
+    workers = max(1, min(cores, int(free / need)))
+    if workers < cores:
+        said = (
+            f"{workers} at a time instead of {cores}: each takes {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        )
+        warnings.warn(f"runs are trained {said}", stacklevel=2)
+    return workers
+
+
+def memory(variant: Variant, sizes: Sizes, protocol: Protocol) -> float:
+    """Bytes that a process takes to train a run, at most: measured are 60 to 96% of it, on long corpora half."""
+    steps = sum(size.length * size.dim for size in (getattr(sizes, MODALITIES[m]) for m in variant.modalities))
+    return 0.35e9 + 12 * steps * protocol.batch_size * np.dtype(protocol.precision).itemsize
 
 
 def _start_worker(parent: int) -> None:

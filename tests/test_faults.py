@@ -117,6 +117,51 @@ def until(ask, good, seconds=90):
     return ask()
 
 
+def test_no_more_workers_than_memory_has_room_for(demo, tmp_path, guessed, monkeypatch):
+    asked = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers, **_):
+            asked.append(workers)
+            super().__init__(workers)
+
+        def shutdown(self, wait=True, kill_workers=False):
+            super().shutdown(wait)
+
+    monkeypatch.setattr(running, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(running, "cpu_count", lambda: 4)
+    need = running.memory(mc.Variant("t"), demo.sizes, SHORT)
+    for free, workers in {0.3: 1, 2.5: 2, 3.9: 3}.items():
+        monkeypatch.setattr(running, "free_memory", lambda free=free: free * need)
+        with pytest.warns(UserWarning, match=rf"{workers} at a time instead of 4: each takes 0\.4 GB, and .* are free"):
+            assert small(demo, tmp_path / str(free)).run(progress=False).missing() == []
+    monkeypatch.setattr(running, "free_memory", lambda: 4 * need)
+    small(demo, tmp_path / "enough").run(progress=False)
+    assert asked == [1, 2, 3, 4]
+
+
+def test_a_worker_at_iemocaps_sizes_takes_what_readme_says():
+    sizes = mc.corpus.Sizes(*(mc.corpus.Size(*size) for size in ((128, 300), (32, 2048), (1000, 120))), 7)
+    assert round(running.memory(mc.PAPER_VARIANTS["both_tva"], sizes, Protocol()) / 1e9, 1) == 0.7
+    assert "0.7 GB" in (CHECKOUT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("old", ["", "memory"])
+def test_the_memory_of_a_container_or_a_job_is_what_counts(tmp_path, monkeypatch, old):
+    """As Linux tells it in the new form and in the old one: the job's own group has no limit, the one above it has."""
+    name = "memory.limit_in_bytes" if old else "memory.max"
+    (tmp_path / old / "user" / "job").mkdir(parents=True)
+    for group, limit in {"": "max", "user": str(10**9), "user/job": "max"}.items():
+        (tmp_path / old / group / name).write_text(limit + "\n")
+    (tmp_path / "cgroup").write_text(f"9:name=systemd:/else\n{4 if old else 0}:{old}:/user/job\n")
+    free = provenance.free_memory()
+    assert free > 0
+    monkeypatch.setattr(provenance, "CGROUPS", (tmp_path / "cgroup", tmp_path))
+    assert provenance.free_memory() == min(free, 10**9) or free < 10**9
+    (tmp_path / old / "user" / "job" / name).write_text("1000\n")
+    assert provenance.free_memory() == 1000
+
+
 def test_jobs_that_call_nobody_are_asked(demo, tmp_path, guessed):
     """As those of submitit: done() and result(), and no callback."""
 
