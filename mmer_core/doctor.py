@@ -11,7 +11,7 @@ from loky import cpu_count
 from mmer_core.errors import MmerError
 from mmer_core.kernels.machinery import cache_folder
 from mmer_core.paths import root
-from mmer_core.provenance import made_here, version
+from mmer_core.provenance import free_memory, made_here, version
 from mmer_core.study import open_study
 
 ROOM = 2  # GB on the disk below which a study may not be filed
@@ -28,7 +28,12 @@ def report(study: str | Path | None = None) -> int:
         **made_here(),
         **{name: version(name) for name in ("pandas", "scipy", "jupyterlab", "ipywidgets")},
         **{"cores": cpu_count(), "threads of torch": torch.get_num_threads(), "GPU": gpu, "browser": browser},
-        **{"folder": root(), "free disk": f"{free:.0f} GB", "compiled kernels": cache_folder()},
+        **{
+            "folder": root(),
+            "free disk": f"{free:.0f} GB",
+            "free memory": f"{free_memory() / 1e9:.1f} GB",
+            "compiled kernels": cache_folder(),
+        },
         **{name: os.environ[name] for name in ("MMER_ROOT", "MMER_STUDY", "NUMBA_CACHE_DIR") if name in os.environ},
     }
     wrong += [f"only {free:.1f} GB are free on the disk"] if free < ROOM else []

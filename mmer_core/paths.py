@@ -1,6 +1,8 @@
 """Where things lie: one root folder with data/ (studies, stores, ledgers) and figures/ in it."""
 
 import os
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -17,3 +19,21 @@ def root() -> Path:
         if (folder / "data" / "study.toml").is_file():
             return folder
     return here
+
+
+@lru_cache
+def own_folder() -> Path:
+    """Where this user keeps what can be made again: ~/.cache/mmer; a container may have no home, then in /tmp."""
+    temporary = Path(tempfile.gettempdir()) / f"mmer-{getattr(os, 'getuid', int)()}"
+    home = Path(os.path.expanduser("~")) / ".cache" / "mmer"
+    return home if writable(home) else temporary
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be made there; the folder is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder.is_absolute()
+    except OSError:
+        return False

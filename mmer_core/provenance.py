@@ -1,5 +1,6 @@
 """Where a number comes from: versions, the state of the code, and the machine."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -7,6 +8,9 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
+import psutil
+
+CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # what we are in, and what is allowed to each
 PACKAGES = ("mmer_core", "torch", "numpy", "numba")
 
 
@@ -49,3 +53,25 @@ def code() -> str:
         return done.stdout.strip() or "unknown"
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def free_memory() -> int:
+    """Bytes that may be taken: free on this machine, and allowed to the container or the job that we are in."""
+    limits = [psutil.virtual_memory().available]
+    with contextlib.suppress(OSError):
+        for line in CGROUPS[0].read_text(encoding="utf-8").splitlines():
+            _, old, place = line.split(":", 2)  # "0::/job", or in the old form "4:memory:/job"
+            if old not in ("", "memory"):
+                continue
+            while place := place.rstrip("/"):
+                limits += _limit(CGROUPS[1] / old / place[1:], old)
+                place = place.rpartition("/")[0]
+            limits += _limit(CGROUPS[1] / old, old)
+    return min(limits)
+
+
+def _limit(group: Path, old: str) -> list[int]:
+    try:
+        return [int((group / ("memory.limit_in_bytes" if old else "memory.max")).read_text())]
+    except (OSError, ValueError):  # "max"
+        return []

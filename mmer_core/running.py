@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import replace
 from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
@@ -21,12 +21,14 @@ from loky import ProcessPoolExecutor, cpu_count
 from tqdm import tqdm
 
 import mmer_core.views  # noqa: F401  # how a corpus crosses to another process
-from mmer_core.corpus import Corpus, Sizes, open_store
+from mmer_core.checkpoint import Resuming
+from mmer_core.corpus import MODALITIES, Corpus, Sizes, open_store
 from mmer_core.errors import MmerError
 from mmer_core.ledger import Run
-from mmer_core.provenance import made_here
+from mmer_core.protocol import Protocol
+from mmer_core.provenance import free_memory, made_here
 from mmer_core.stack import train_stack
-from mmer_core.training import Trained, train
+from mmer_core.training import Trained, Trainer, train
 from mmer_core.variant import Variant
 
 # glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
@@ -35,18 +37,23 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": s
 Finished = Generator[tuple[Any, Any], None, None]  # a run, and what came of it: what its work returned, or an error
 Work = Callable[[str | Corpus, Any], Any]  # of a corpus and a run
 NEVER = Event()  # nobody sets it
+GONE = BrokenExecutor, CancelledError  # errors of an executor, and of no run
+LEFT = "the executor gave up; what is finished is filed, and another one, or none, trains the rest"
 LOST = "its worker process was killed, by itself or for want of memory"
+TOLD = "workers were told to end, as by a kernel that shuts down; what is finished is filed, `run` trains the rest"
 STRIKES = 2  # lost workers after which a run of theirs is tried alone
 # What loky takes for a leak: checks of long utterances hold large arrays for a while. A restart costs nothing.
 warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 
-def trained(store: str | Corpus, run: Run) -> Trained:
-    """Train one run; what comes of it can travel between machines."""
+def trained(store: str | Corpus, run: Run, resume: bool = True) -> Trained:
+    """Train one run, or what is left of one that was killed; what comes of it can travel between machines."""
     corpus = opened(store, run)
-    done = train(corpus, run.variant, run.fold, run.seed, run.protocol)
-    return replace(done, weights={name: np.asarray(w) for name, w in done.weights.items()}, made=made_here())
+    trainer = Resuming(corpus, run.identity) if resume else Trainer(corpus)
+    done = train(corpus, run.variant, run.fold, run.seed, run.protocol, trainer)
+    made = made_here() | ({"resumed": f"after epoch {epochs}"} if (epochs := getattr(trainer, "resumed", 0)) else {})
+    return replace(done, weights={name: np.asarray(w) for name, w in done.weights.items()}, made=made)
 
 
 def in_processes(
@@ -55,25 +62,27 @@ def in_processes(
     """Train runs with an executor; by default in processes of our own, one per core with one thread each.
 
     `work` may do something else with them, or with what has a variant, too. What fails is handed over with its error,
-    and the others go on; MmerError ends it: it is of all runs. When `stop` is set no more runs are begun, and those in
-    flight in our own processes are given up at once.
+    and the others go on; MmerError ends it: it is of all runs, or the executor broke or lost its runs. When `stop` is
+    set no more runs are begun, and those in flight in our own processes are given up at once.
     """
     work = partial(work, corpus if corpus.view else str(corpus.path))
     longest_first = sorted(runs, key=lambda run: effort(run.variant, corpus.sizes), reverse=True)  # all cores stay busy
     if executor is None:
-        yield from _in_own(work, longest_first, stop)
+        yield from in_own(work, longest_first, workers_for(runs, corpus.sizes), stop)
         return
     flight = _Flight(executor, work, len(runs))
     try:
         while flight.fill(longest_first) and not stop.is_set():
-            yield from flight.landed()
+            yield from ((run, outcome) for run, outcome in flight.landed() if not isinstance(outcome, GONE))
+        if flight.broken:
+            raise MmerError(f"{LEFT}: {flight.broken}")
     finally:
         flight.cancel()
 
 
-def _in_own(work: partial, waiting: list, stop: Event) -> Finished:
+def in_own(work: partial, waiting: list, workers: int, stop: Event = NEVER) -> Finished:
     """In processes of our own. Who is killed takes others down: a run that was there twice is tried again alone."""
-    strikes, workers = Counter[Any](), min(cpu_count(), len(waiting))
+    strikes = Counter[Any]()
     kept = KEEP_MEMORY if work.func is trained else {}  # other work has large arrays now and then
     while waiting and not stop.is_set():
         alone = strikes[waiting[0]] >= STRIKES
@@ -84,8 +93,10 @@ def _in_own(work: partial, waiting: list, stop: Event) -> Finished:
             alike = partial(_alike, strikes, alone)
             while flight.fill(waiting, alike) and not stop.is_set():
                 for run, outcome in flight.landed():
-                    if not isinstance(outcome, BrokenProcessPool):
+                    if not isinstance(outcome, GONE):
                         yield run, outcome
+                    elif "SIGTERM" in str(outcome):  # loky tells; no crash, and no want of memory
+                        raise MmerError(TOLD)
                     elif alone:
                         yield run, RuntimeError(LOST)
                     else:
@@ -103,7 +114,8 @@ class _Flight:
     """Runs on their way through an executor."""
 
     def __init__(self, executor, work: Callable[[Any], Any], room: int):
-        self.executor, self.work, self.room, self.broken = executor, work, room, False
+        self.executor, self.work, self.room = executor, work, room
+        self.broken: Exception | None = None
         self.runs: dict[Any, Any] = {}  # by future
         self._news: SimpleQueue = SimpleQueue()
         self._mute: list = []  # futures that call nobody when they are done, such as submitit's jobs
@@ -113,7 +125,11 @@ class _Flight:
     def fill(self, waiting: list, fits: Callable[[Any], bool] = lambda run: True) -> bool:
         """Begin as many of those that wait as there is room for; returns whether any is on its way."""
         while waiting and len(self.runs) < self.room and not self.broken and fits(waiting[0]):
-            future = self.executor.submit(self.work, waiting[0], **self._said)
+            try:
+                future = self.executor.submit(self.work, waiting[0], **self._said)
+            except BrokenExecutor as error:  # it does not know yet what became of those that it has
+                self.broken = error
+                break
             self.runs[future] = waiting.pop(0)
             if hasattr(future, "add_done_callback"):
                 future.add_done_callback(self._news.put)
@@ -139,7 +155,7 @@ class _Flight:
         except MmerError:
             raise
         except Exception as error:
-            self.broken |= isinstance(error, BrokenProcessPool)
+            self.broken = error if isinstance(error, GONE) else self.broken
             return run, error
 
     def cancel(self) -> None:
@@ -186,6 +202,25 @@ def effort(variant: Variant, sizes: Sizes) -> int:
     """
     slots = variant.time_slots(sizes)
     return sum(slots[block[0]] + slots[block[-1]] for block in variant.blocks)
+
+
+def workers_for(runs: Sequence[Any], sizes: Sizes) -> int:
+    """How many processes train runs here: one per core, or fewer, with a warning, where memory has no room for them."""
+    cores, free = min(cpu_count(), len(runs)), free_memory()
+    need = max(memory(run.variant, sizes, getattr(run, "protocol", Protocol())) for run in runs)
+    workers = max(1, min(cores, int(free / need)))
+    if workers < cores:
+        said = (
+            f"{workers} at a time instead of {cores}: each takes {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        )
+        warnings.warn(f"runs are trained {said}", stacklevel=2)
+    return workers
+
+
+def memory(variant: Variant, sizes: Sizes, protocol: Protocol) -> float:
+    """Bytes that a process takes to train a run, at most: measured are 60 to 96% of it, on long corpora half."""
+    steps = sum(size.length * size.dim for size in (getattr(sizes, MODALITIES[m]) for m in variant.modalities))
+    return 0.35e9 + 12 * steps * protocol.batch_size * np.dtype(protocol.precision).itemsize
 
 
 def start_worker(parent: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from loky import cpu_count
+from safetensors import SafetensorError
 
 from mmer_core.corpus import Corpus
 from mmer_core.declaration import Declaration, read
@@ -179,11 +180,15 @@ class Study(Reader):
         return self
 
     def _file(self, run: Run, outcome: Any) -> str:
-        """File what came of a run; returns it in short."""
+        """File what came of a run; returns it in short. MmerError if there is no room for it."""
         if isinstance(outcome, Exception):
             self.ledger.fail(run, outcome)
             return f"failed, {outcome}"
-        record = self.ledger.write(run, self.corpus, outcome)
+        try:
+            record = self.ledger.write(run, self.corpus, outcome)
+        except (OSError, SafetensorError) as error:
+            where = f"{run} is trained, and cannot be filed in {self.ledger.folder}: {error}"
+            raise MmerError(f"{where}; what is filed stays, and another `run` trains the rest") from error
         return f"{self.primary_metric} {record.scores[self.primary_metric]:.3f}"
 
     def rerun(self, run: Run) -> list[str]:
@@ -191,7 +196,7 @@ class Study(Reader):
 
         Elsewhere than on the same type of processor and build of torch some bits differ; the record stays as it is.
         """
-        record, again = self.ledger.read(run), trained(self.corpus, run)
+        record, again = self.ledger.read(run), trained(self.corpus, run, resume=False)
         before, told = record.weights(), []
         for part in ("dev", "test"):
             off = np.abs(record.predictions(part)["logits"] - again.logits[part]).max()

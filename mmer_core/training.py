@@ -208,13 +208,15 @@ class Trainer:
         return [predict(state.model, self.corpus, rows, state.fold, state.protocol.batch_size)]
 
 
-def train(corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol) -> Trained:
-    """Train one run on one thread; FloatingPointError if a loss is not finite.
+def train(
+    corpus: Corpus, variant: Variant, fold: int, seed: int, protocol: Protocol, trainer: Trainer | None = None
+) -> Trained:
+    """Train one run on one thread, by a plain `Trainer` or another; FloatingPointError if a loss is not finite.
 
     The same seed gives the same bits on the same type of processor.
     """
     with one_thread():
-        ((_, trained),) = Trainer(corpus).train([RunState(corpus, variant, fold, seed, protocol)])
+        ((_, trained),) = (trainer or Trainer(corpus)).train([RunState(corpus, variant, fold, seed, protocol)])
     if isinstance(trained, FloatingPointError):
         raise trained
     return trained

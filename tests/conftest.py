@@ -60,7 +60,7 @@ def rng() -> np.random.Generator:
 def guessed(monkeypatch) -> None:
     """Nothing is trained: runs are guesses, for tests of what follows from runs."""
 
-    def guess(corpus, variant, fold, seed, protocol):
+    def guess(corpus, variant, fold, seed, protocol, trainer=None):
         rng = np.random.default_rng([len(variant.name), fold, seed])
         logits = {part: rng.normal(size=(len(getattr(corpus.folds[fold], part)), 7)) for part in ("dev", "test")}
         epoch = dict(epoch=1, train_loss=1.0, dev_loss=1.0, dev_accuracy=0.1, learning_rate=0.001)

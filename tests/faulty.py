@@ -4,7 +4,9 @@ import os
 import signal
 import time
 
+from mmer_core import checkpoint
 from mmer_core.running import trained
+from mmer_core.training import Trainer
 
 
 def faulty(where, run):
@@ -30,3 +32,25 @@ def endless(where, run):
     with open(os.path.join(os.environ["MMER_ENDLESS"], str(os.getpid())), "w") as f:
         f.write(str(run))
     time.sleep(600)
+
+
+def cut_short(where, run):
+    """A checkpoint after every epoch, a line of a file for every step, and the process is killed once, in epoch 3."""
+    checkpoint._EVERY = 0.0
+    checkpoint.Resuming.step = _step
+    return trained(where, run)
+
+
+def _step(trainer, states, rows, seeds):
+    told, marker = os.environ["MMER_STEPS"], os.environ["MMER_STEPS"] + "-killed"
+    if len(states[0].curve) == 2 and not os.path.exists(marker) and rows[0][0] % 5 == 0:
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(told, "a") as f:
+        f.write(f"{len(states[0].curve) + 1}\n")
+    return Trainer.step(trainer, states, rows, seeds)
+
+
+def endless_but_one(where, run):
+    """Trains seed 1, and the others for ever."""
+    return trained(where, run) if run.seed == 1 else endless(where, run)

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -116,6 +117,51 @@ def until(ask, good, seconds=90):
     return ask()
 
 
+def test_no_more_workers_than_memory_has_room_for(demo, tmp_path, guessed, monkeypatch):
+    asked = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers, **_):
+            asked.append(workers)
+            super().__init__(workers)
+
+        def shutdown(self, wait=True, kill_workers=False):
+            super().shutdown(wait)
+
+    monkeypatch.setattr(running, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(running, "cpu_count", lambda: 4)
+    need = running.memory(mc.Variant("t"), demo.sizes, SHORT)
+    for free, workers in {0.3: 1, 2.5: 2, 3.9: 3}.items():
+        monkeypatch.setattr(running, "free_memory", lambda free=free: free * need)
+        with pytest.warns(UserWarning, match=rf"{workers} at a time instead of 4: each takes 0\.4 GB, and .* are free"):
+            assert small(demo, tmp_path / str(free)).run(progress=False).missing() == []
+    monkeypatch.setattr(running, "free_memory", lambda: 4 * need)
+    small(demo, tmp_path / "enough").run(progress=False)
+    assert asked == [1, 2, 3, 4]
+
+
+def test_a_worker_at_iemocaps_sizes_takes_what_readme_says():
+    sizes = mc.corpus.Sizes(*(mc.corpus.Size(*size) for size in ((128, 300), (32, 2048), (1000, 120))), 7)
+    assert round(running.memory(mc.PAPER_VARIANTS["both_tva"], sizes, Protocol()) / 1e9, 1) == 0.7
+    assert "0.7 GB" in (CHECKOUT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("old", ["", "memory"])
+def test_the_memory_of_a_container_or_a_job_is_what_counts(tmp_path, monkeypatch, old):
+    """As Linux tells it in the new form and in the old one: the job's own group has no limit, the one above it has."""
+    name = "memory.limit_in_bytes" if old else "memory.max"
+    (tmp_path / old / "user" / "job").mkdir(parents=True)
+    for group, limit in {"": "max", "user": str(10**9), "user/job": "max"}.items():
+        (tmp_path / old / group / name).write_text(limit + "\n")
+    (tmp_path / "cgroup").write_text(f"9:name=systemd:/else\n{4 if old else 0}:{old}:/user/job\n")
+    free = provenance.free_memory()
+    assert free > 0
+    monkeypatch.setattr(provenance, "CGROUPS", (tmp_path / "cgroup", tmp_path))
+    assert provenance.free_memory() == min(free, 10**9) or free < 10**9
+    (tmp_path / old / "user" / "job" / name).write_text("1000\n")
+    assert provenance.free_memory() == 1000
+
+
 def test_jobs_that_call_nobody_are_asked(demo, tmp_path, guessed):
     """As those of submitit: done() and result(), and no callback."""
 
@@ -152,6 +198,117 @@ def test_ten_thousand_waiting_runs_are_not_asked_one_by_one(demo):
     assert first[1] == "done" and len(futures) == 10_000 and time.perf_counter() - started < 10
     assert len(asked) < 100
     found.close()
+
+
+@pytest.mark.parametrize("error", [CancelledError("connection lost"), BrokenExecutor("a worker died")])
+@pytest.mark.parametrize("at", ["result", "submit"])
+def test_an_executor_that_dies_is_one_error_and_no_run_is_to_blame(demo, tmp_path, guessed, error, at):
+    class Dying:
+        left = 2
+
+        def submit(self, work, run):
+            self.left -= 1
+            if at == "submit" and self.left < 0:
+                raise BrokenExecutor(*error.args)
+            future = Future()
+            future.set_result(work(run)) if self.left >= 0 else future.set_exception(error)
+            return future
+
+    study = small(demo, tmp_path)
+    with pytest.raises(mc.MmerError, match=f"the executor gave up; what is finished is filed, .*: {error}"):
+        study.run(Dying(), progress=False)
+    assert study.failed() == {} and len(study.missing()) == 4
+    with ThreadPoolExecutor(1) as here:
+        assert study.run(here, progress=False).missing() == []
+
+
+def studies(demo, folder, code, n=1):
+    """A small study in n processes that begin together, each after some code; what they leave to be waited for."""
+    lines = [f"corpus = '{demo.path}'", "ledger = 'runs'", "variants = ['self_t', 'self_v']", "seeds = [1, 2]"]
+    (folder / "study.toml").write_text("\n".join([*lines, "margin = 0.02", "[protocol]", "max_epochs = 1"]))
+    run = f"import mmer_core as mc\nfrom concurrent.futures import ThreadPoolExecutor as Pool\n{code}\n"
+    run += f"mc.open_study({str(folder / 'study.toml')!r}).run(Pool(1))"
+    here = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}"}
+    said = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return [subprocess.Popen([sys.executable, "-c", run], env=here, **said) for _ in range(n)]
+
+
+def test_two_studies_on_one_ledger_from_the_first_moment_on(demo, tmp_path):
+    for name in ("both", "alone"):
+        (tmp_path / name).mkdir()
+    wait = f"import os, time; os.mkdir({str(tmp_path)!r} + f'/{{os.getpid()}}')\n"
+    wait += f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.001)"
+    both = studies(demo, tmp_path / "both", f"mc.open_study; {wait}", 2)
+    until(lambda: [p for p in tmp_path.iterdir() if p.name.isdigit()], lambda found: len(found) == 2)
+    (tmp_path / "go").touch()
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    study = mc.open_study(tmp_path / "both" / "study.toml")
+    assert study.missing() == [] and study.failed() == {} and study.verify() == {}
+    records = list((tmp_path / "both" / "runs").rglob("run.json"))
+    assert len(records) == len(study.runs) == 20
+    (alone,) = studies(demo, tmp_path / "alone", "")
+    assert alone.communicate(timeout=120) and alone.returncode == 0
+    left = [sorted(p.relative_to(tmp_path / x) for p in (tmp_path / x).rglob("*")) for x in ("both", "alone")]
+    assert left[0] == left[1]  # nothing else, and nothing half done
+    tables = [mc.open_study(tmp_path / x / "study.toml").results().drop(columns="seconds") for x in ("both", "alone")]
+    assert tables[0].to_csv() == tables[1].to_csv()
+
+
+BACK = """
+import time, datetime
+from mmer_core import ledger
+real, began = time.time, time.time()
+time.time = lambda: began - 86400 * (real() - began)  # a day back each second
+ledger._now = lambda: datetime.datetime.fromtimestamp(time.time(), datetime.timezone.utc).isoformat()
+"""
+
+
+def test_a_clock_that_is_set_back_changes_nothing(demo, tmp_path):
+    (process,) = studies(demo, tmp_path, BACK)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0 and "20/20" in said and "-" not in said.split("20/20")[1].split("]")[0]
+    study = mc.open_study(tmp_path / "study.toml")
+    finished = [study.ledger.read(run).summary["provenance"]["finished"] for run in study.runs]
+    assert len(set(finished)) > 1 and max(finished) < "2999"
+    assert study.missing() == [] and study.verify() == {} and (study.results()["seconds"] > 0).all()
+    assert [*study.results()["seed"]] == [run.seed for run in study.runs] and study.seconds_left(study.runs) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_restarted_kernel_ends_its_workers_and_the_next_session_goes_on(demo, tmp_path):
+    jupyter = pytest.importorskip("jupyter_client.manager")
+    begin = f"""
+import threading, mmer_core as mc
+from functools import partial
+from mmer_core import running, study
+from faulty import endless_but_one
+study.in_processes = partial(running.in_processes, work=endless_but_one)
+corpus, ledger = mc.open_corpus({str(demo.path)!r}), {str(tmp_path / "ledger")!r}
+mine = mc.Study(corpus, ["self_t"], [1, 2, 3], [1], mc.Protocol(max_epochs=1), ledger)
+threading.Thread(target=mine.run, kwargs=dict(progress=False)).start()
+"""
+    here = {**os.environ, "MMER_ENDLESS": str(tmp_path), "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}"}
+    manager, client = jupyter.start_new_kernel(env=here)
+    try:
+        client.execute_interactive(begin, timeout=90)
+        workers = until(
+            lambda: [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()], lambda found: len(found) >= 1
+        )
+        kept = until(lambda: list((tmp_path / "ledger").rglob("run.json")), lambda found: found)
+        manager.restart_kernel()  # as the button does it: in order, and the kernel ends its children itself
+        client.wait_for_ready(timeout=90)
+        assert until(lambda: [w for w in workers if alive(w)], lambda left: not left, 15) == []
+        again = "\n".join(line for line in begin.splitlines() if "endless" not in line).replace(".start()", ".run()")
+        told = []
+        client.execute_interactive(f"{again}; print(mine)", timeout=90, output_hook=told.append)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert "3 of 3 runs done" in str(told) and len(kept) == 1
+    study = mc.Study(demo, ["self_t"], [1, 2, 3], [1], Protocol(max_epochs=1), tmp_path / "ledger")
+    assert study.missing() == [] and study.verify() == {} and study.failed() == {}
 
 
 # ------------------------------------------------------------------------------------------------- filing
@@ -215,6 +372,63 @@ def test_a_full_disk_leaves_no_half_declaration(demo, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
+
+
+TOLD = r"self_[tv] fold \d seed \d is trained, and cannot be filed in "
+
+
+def whole_records(ledger):
+    """That of the files of a ledger none is half done; returns how many records there are."""
+    folders = [p for p in ledger.rglob("*") if p.is_dir() and p.parent != ledger]
+    assert all(len(list(p.iterdir())) == 3 and not p.name.startswith(".") for p in folders)
+    return len(folders)
+
+
+def test_a_full_disk_leaves_no_half_record_and_the_study_goes_on_when_there_is_room(demo, tmp_path, guessed):
+    """A really small one, where this machine lets us make it."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(tmp_path)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        study = small(demo, tmp_path / "ledger")
+        with ThreadPoolExecutor(1) as here:
+            with pytest.raises(mc.MmerError, match=f"{TOLD}.*No space left.*; what is filed stays"):
+                study.run(here, progress=False)
+            filed = whole_records(tmp_path / "ledger")
+            assert 0 < filed < 6 and len(study.missing()) == 6 - filed and study.failed() == study.verify() == {}
+            subprocess.run(["mount", "-o", "remount,size=10m", str(tmp_path)], check=True)
+            assert study.run(here, progress=False).missing() == [] and study.verify() == {}
+        assert whole_records(tmp_path / "ledger") == 6
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.slow
+def test_a_file_that_may_not_grow_leaves_no_half_record(demo, tmp_path):
+    pytest.importorskip("resource")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000,) * 2)"  # weights are larger
+    (process,) = studies(demo, tmp_path, limit)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1 and re.search(TOLD, said)
+    study = mc.open_study(tmp_path / "study.toml")
+    assert whole_records(tmp_path / "runs") == 0 and len(study.missing()) == 20 and study.failed() == {}
+
+
+@pytest.mark.parametrize("lost", ["run.json", "predictions.npz", "weights.safetensors"])
+def test_a_half_renamed_record_is_found_and_its_run_trained_again(demo, tmp_path, guessed, lost):
+    """As a disk without order leaves it, or who copies a ledger: the folder has its name, and not all of its files."""
+    study = small(demo, tmp_path)
+    with ThreadPoolExecutor(1) as here:
+        study.run(here, progress=False)
+        before, run = study.results(), study.runs[0]
+        (tmp_path / run.folder / lost).rename(tmp_path / run.folder / f".{lost}.part")
+        opened = small(demo, tmp_path)
+        if lost == "run.json":
+            assert opened.missing() == [run]
+        else:
+            assert lost in opened.verify(set_aside=True)[run] and opened.missing() == [run]
+        assert opened.run(here, progress=False).verify() == {}
+    assert opened.results().equals(before) and len(list(tmp_path.rglob(".damaged-*"))) == 1
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "nonsense"])

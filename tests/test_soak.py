@@ -1,5 +1,6 @@
 """A study that is killed at random moments, its workers one by one or its parent, ends as if nothing had happened."""
 
+import contextlib
 import os
 import random
 import signal
@@ -15,10 +16,11 @@ import mmer_core as mc
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="children are found in /proc")
 
 
-def declared(folder, demo, seeds):
+def declared(folder, demo, seeds, epochs):
     folder.mkdir()
     lines = [f"corpus = '{demo.path}'", "ledger = 'runs'", "variants = ['self_t', 'self_ta']", f"seeds = {seeds}"]
-    (folder / "study.toml").write_text("\n".join([*lines, "margin = 0.02", "[protocol]", "max_epochs = 2"]))
+    lines += ["margin = 0.02", "[protocol]", f"max_epochs = {epochs}", "stop_patience = 100"]
+    (folder / "study.toml").write_text("\n".join(lines))
     return folder / "study.toml"
 
 
@@ -36,46 +38,60 @@ def children(pid):
     return found
 
 
-def killed(study, kills, rng):
-    """Run a study in a process of its own, again and again, until so many of it or its workers were killed."""
-    command, done = [sys.executable, "-m", "mmer_core", "--study", str(study), "run"], 0
-    while done < kills:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            while process.poll() is None and done < kills:
-                time.sleep(rng.uniform(1, 6))
-                workers = children(process.pid)
-                if rng.random() < 0.3:
-                    process.kill()
-                    done += 1
-                elif workers:
-                    try:
-                        os.kill(rng.choice(workers), signal.SIGKILL)
-                        done += 1
-                    except ProcessLookupError:
-                        continue
-            if process.poll() == 0 and not mc.open_study(study).missing():
-                break
-        finally:
-            process.kill()
-            process.wait()
-    return done
+def begun(study):
+    """The study in a process of its own, which has workers, or has ended."""
+    command = [sys.executable, "-m", "mmer_core", "--study", str(study), "run", "--retry"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not children(process.pid):
+        time.sleep(0.1)
+    return process
 
 
-@pytest.mark.parametrize(("seeds", "kills"), [(1, 2), pytest.param(4, 50, marks=pytest.mark.slow)])
-def test_a_study_that_is_killed_again_and_again_loses_nothing(demo, tmp_path, seeds, kills):
-    some = list(range(1, seeds + 1))
-    calm = mc.open_study(declared(tmp_path / "calm", demo, some)).run(progress=False)
-    study = declared(tmp_path / "killed", demo, some)
-    seen, rng, done = {}, random.Random(kills), 0
-    while done < kills and mc.open_study(study).missing():
-        done += max(1, killed(study, min(3, kills - done), rng))
-        now = {p: p.read_bytes() for p in (study.parent / "runs").rglob("run.json") if ".unfinished" not in str(p)}
-        assert all(now.get(path) == data for path, data in seen.items()), "a finished run was lost, or written again"
-        seen = now
+def strike(process, study, rng, ahead):
+    """Kill it or one of its workers at a random moment, or where kills are ahead of runs, some time after the next run.
+
+    False if it ended before.
+    """
+    seen = len(records(study))
+    while ahead and process.poll() is None and len(records(study)) == seen:
+        time.sleep(0.05)
+    time.sleep(rng.uniform(0, 3))
+    victims = [process.pid] if rng.random() < 0.3 else children(process.pid)
+    with contextlib.suppress(IndexError, ProcessLookupError):
+        os.kill(rng.choice(victims), signal.SIGKILL)
+        return process.poll() in (None, -signal.SIGKILL)
+    return False
+
+
+def records(study):
+    """run.json of all finished runs, by place."""
+    return {p: p.read_bytes() for p in (study.parent / "runs").rglob("run.json") if ".unfinished" not in str(p)}
+
+
+# kills and runs keep step, so that 50 kills come to 40 runs on any machine
+@pytest.mark.parametrize(
+    ("seeds", "epochs", "kills"), [(1, 2, 2), pytest.param(4, 15, 50, marks=pytest.mark.slow)], ids=["quick", "soak"]
+)
+def test_a_study_that_is_killed_again_and_again_loses_nothing(demo, tmp_path, seeds, epochs, kills):
+    some, started = list(range(1, seeds + 1)), time.monotonic()
+    calm = mc.open_study(declared(tmp_path / "calm", demo, some, epochs)).run(progress=False)
+    study = declared(tmp_path / "killed", demo, some, epochs)
+    seen, rng, done, process = {}, random.Random(kills), 0, None
+    try:
+        while done < kills and len(seen) < len(calm.runs):
+            if process is None or process.poll() is not None:
+                process = begun(study)
+            done += strike(process, study, rng, done * len(calm.runs) > len(seen) * kills)
+            now = records(study)
+            assert all(now.get(place) == data for place, data in seen.items()), "a finished run was lost or done again"
+            seen = now
+    finally:
+        process.kill()
+        process.wait()
+    print(f"{done} kills, {len(seen)} of {len(calm.runs)} runs done then, {time.monotonic() - started:.0f} s so far")
+    assert done == kills
     again = mc.open_study(study).run(progress=False, retry=True)
     assert again.missing() == [] and again.failed() == {} and again.verify() == {}
-    folders = [p.parent.name for p in (study.parent / "runs").rglob("run.json")]
-    assert len(folders) == len(again.runs) == 10 * seeds
-    tables = [one.results().drop(columns="seconds").to_csv() for one in (again, calm)]
+    assert seen.items() <= records(study).items() and len(records(study)) == len(calm.runs) == 10 * seeds
+    tables = [one.results().drop(columns="seconds").to_csv().encode() for one in (again, calm)]
     assert tables[0] == tables[1]

@@ -1,7 +1,7 @@
 """Stub of the interface; the other worker writes this file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -10,7 +10,7 @@ class Recording:
     """One utterance, and where it is heard and seen."""
 
     id: str
-    facts: Mapping[str, str]
+    facts: Mapping[str, str] = field(hash=False)
     sound: Path | None = None
     sound_span: tuple[float, float] | None = None
     video: Path | None = None

@@ -15,12 +15,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from loky import ProcessPoolExecutor, cpu_count
+from loky import cpu_count
 from tqdm import tqdm
 
 from mmer_core.corpus import MODALITIES
@@ -30,7 +30,7 @@ from mmer_core.extract.features import EXTRACTORS, Features, build
 from mmer_core.extract.media import oddities
 from mmer_core.extract.recordings import Found, Recording, find
 from mmer_core.formats.plain import COLUMNS, SETTINGS, TABLE
-from mmer_core.running import start_worker
+from mmer_core.running import in_own
 from mmer_core.texts import read_toml
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -142,22 +142,18 @@ def _carry_out(
         notes.update(note for found in told.values() for note in found)
     todo = [r for r in recordings if any(not _file(out, f, r).is_file() for f in sets.values())]
     workers = 1 if device != "cpu" else min(cpu_count(), max(1, len(todo)))
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=len(recordings), initial=len(recordings) - len(todo), unit="recording",
-                                       disable=not progress, ncols=100))  # fmt: skip
-        pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(os.getpid(),), env={DEVICE: device})
-        ended = False
-        try:
-            results = pool.map(_one, [(str(out), json.dumps(there), r) for r in todo], chunksize=1)
-            for recording, why in zip(todo, results, strict=True):
-                why = why or _computed(out, here.values(), recording)
-                if why:
-                    failed[recording.id] = why
-                bar.update()
-            ended = True
-        finally:
-            pool.shutdown(wait=True, kill_workers=not ended)
-    return failed, notes
+    work = partial(_one, str(out), json.dumps(there), device)
+    bar = tqdm(
+        total=len(recordings), initial=len(recordings) - len(todo), unit="recording", ncols=100, disable=not progress
+    )
+    with bar, contextlib.closing(in_own(work, todo.copy(), workers)) as results:
+        for recording, why in results:
+            if isinstance(why, Exception):
+                why = f"{type(why).__name__}: {why}"
+            if why := why or _computed(out, here.values(), recording):
+                failed[recording.id] = why
+            bar.update()
+    return {r.id: failed[r.id] for r in todo if r.id in failed}, notes
 
 
 def _told(recording: Recording, rate: int) -> list[str]:
@@ -168,15 +164,15 @@ def _told(recording: Recording, rate: int) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _built(settings: str) -> list[Features]:
+def _built(settings: str, device: str) -> list[Features]:
     """The extractors of a worker, made once."""
+    os.environ[DEVICE] = device
     return [build(m, x) for m, x in json.loads(settings).items()]
 
 
-def _one(task: tuple[str, str, Recording]) -> str:
+def _one(out: str, settings: str, device: str, recording: Recording) -> str:
     """Compute what a recording lacks; returns why it failed, or nothing."""
-    out, settings, recording = task
-    return _computed(Path(out), _built(settings), recording)
+    return _computed(Path(out), _built(settings, device), recording)
 
 
 def _computed(out: Path, sets: Iterable[Features], recording: Recording) -> str:

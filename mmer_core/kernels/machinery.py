@@ -4,8 +4,6 @@ import hashlib
 import importlib.util
 import inspect
 import math
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from numba.extending import overload
 from torch import Tensor
 
 from mmer_core.errors import MmerError
+from mmer_core.paths import own_folder, writable
 
 
 def on_cpu(x: Tensor) -> bool:
@@ -73,20 +72,8 @@ def cache_folder() -> str:
     """
     here = Path(__file__).parent
     state = hashlib.blake2b(b"".join(file.read_bytes() for file in sorted(here.glob("*.py"))), digest_size=6)
-    user = Path(tempfile.gettempdir()) / f"mmer-{getattr(os, 'getuid', int)()}"  # as a container's may have no home
-    places = [here / "__pycache__", Path(os.path.expanduser("~")) / ".cache" / "mmer", user]
-    own = next((place for place in places if _writable(place)), user)
+    own = here / "__pycache__" if writable(here / "__pycache__") else own_folder()
     return str(Path(config.CACHE_DIR or own) / f"kernels-{state.hexdigest()}")  # type: ignore[attr-defined]
-
-
-def _writable(folder: Path) -> bool:
-    """Whether files can be made there; the folder is made if it is not there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder.is_absolute()
-    except OSError:
-        return False
 
 
 def inlined(function: Callable) -> Callable:
