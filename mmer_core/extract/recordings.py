@@ -1,30 +1,126 @@
-"""Stub of the interface; the other worker writes this file."""
+"""Where utterances are heard and seen: a folder with its table, IEMOCAP's release, or MELD's.
 
+A folder of recordings has `utterances.csv` in it, or a table is named: id, label, and if you have them text, speaker,
+dialogue, session, start, end, fold, part. A recording is found by its id anywhere below the folder, or by the column
+`file`; that one is cut to start .. end (seconds) where these are given.
+"""
+
+import os
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from mmer_core.errors import CorpusError
+from mmer_core.texts import read_table
+
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aiff", ".aif")
+VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv", ".mpg")
+KEPT = ("label", "text", "speaker", "dialogue", "session", "start", "end", "fold", "part")
 
 
 @dataclass(frozen=True)
 class Recording:
     """One utterance, and where it is heard and seen."""
 
-    id: str
-    facts: Mapping[str, str] = field(hash=False)
-    sound: Path | None = None
-    sound_span: tuple[float, float] | None = None
+    id: str  # as in utterances.csv
+    facts: Mapping[str, str] = field(hash=False)  # columns of utterances.csv that are known
+    sound: Path | None = None  # a file with its sound, which may be a video; None: there is none
+    sound_span: tuple[float, float] | None = None  # seconds in that file; None: all of it
     video: Path | None = None
     video_span: tuple[float, float] | None = None
-    half: str = ""
+    half: str = ""  # "left" or "right" half of the picture, where two people share it; "": all of it
 
 
 @dataclass(frozen=True)
 class Found:
-    name: str
+    """The recordings of a source."""
+
+    name: str  # of the corpus, fit for a folder
     recordings: list[Recording]
-    told: list[str]
-    classes: list[str] | None = None
+    told: list[str]  # what was counted, left out, or differs from what is published
+    classes: list[str] | None = None  # in their order, where the source fixes them
 
 
-def find(source, table=None):
-    raise NotImplementedError
+def find(source: Path, table: Path | None = None) -> Found:
+    """The recordings of a source, which is told by its content; CorpusError if it is none of those above."""
+    from mmer_core.extract import iemocap, meld
+
+    if not source.is_dir():
+        raise CorpusError(source, "a folder of recordings, IEMOCAP's release or MELD's", "no folder")
+    if table is None and not (source / "utterances.csv").is_file():
+        for release in (iemocap, meld):
+            if root := release.root(source):
+                return release.read(root)
+    return _in_folder(source, table or source / "utterances.csv")
+
+
+def below(folder: Path, endings: tuple[str, ...]) -> dict[str, list[Path]]:
+    """All files with such an ending, by their path below the folder without it; hidden ones (._x of macOS) are not."""
+    found = defaultdict(list)
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            file = Path(place, name)
+            if file.suffix.lower() in endings and not name.startswith("."):
+                found[file.relative_to(folder).with_suffix("").as_posix()].append(file)
+    return dict(found)
+
+
+def _in_folder(folder: Path, table: Path) -> Found:
+    rows, files = read_table(table, ["id", "label"]), below(folder, SOUNDS + VIDEOS)
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for name, some in files.items():
+        by_name[name.rpartition("/")[2]] += some
+    recordings, seen = [], set()
+    for row in rows:
+        where, name = f"{table} line {row['line']}", row["id"]
+        if name in seen or not _stays(name):
+            raise CorpusError(where, "an id of its own that names a file in the folder", repr(name))
+        seen.add(name)
+        named = _named(where, folder, row["file"]) if row.get("file") else files.get(name, [])
+        alike = [] if row.get("file") else by_name.get(name, [])
+        sound, video = (_of(where, kind, named) or _of(where, kind, alike) for kind in (SOUNDS, VIDEOS))
+        span = _span(where, row) if row.get("file") else None
+        facts = {k: row[k] for k in KEPT if k in row}
+        recordings.append(Recording(name, facts, sound or video, span, video, span))
+    if not recordings:
+        raise CorpusError(table, "at least one utterance", "none")
+    used = {file for r in recordings for file in (r.sound, r.video)}
+    spare = sum(file not in used for some in files.values() for file in some)
+    return Found(folder.name, recordings, [f"{spare} recordings belong to no row of {table.name}."] if spare else [])
+
+
+def _stays(name: str) -> bool:
+    path = PurePosixPath(name)
+    odd = path.is_absolute() or {".", ".."} & {*path.parts, name} or set(name) & set("\\\0:")
+    return name == str(path) and not odd
+
+
+def _named(where: str, folder: Path, name: str) -> list[Path]:
+    file = folder / name
+    if not _stays(name) or not file.resolve().is_relative_to(folder.resolve()):
+        raise CorpusError(where, "file: a path in the folder of the recordings", repr(name))
+    if file.suffix.lower() not in SOUNDS + VIDEOS:
+        raise CorpusError(where, f"file: a recording ({', '.join(SOUNDS + VIDEOS)})", repr(name))
+    return [file] if file.is_file() else []
+
+
+def _of(where: str, endings: tuple[str, ...], files: list[Path]) -> Path | None:
+    some = [file for file in files if file.suffix.lower() in endings]
+    if len(some) > 1:
+        raise CorpusError(where, "one recording of this id", ", ".join(map(str, some))[:300])
+    return some[0] if some else None
+
+
+def _span(where: str, row: Mapping[str, str]) -> tuple[float, float] | None:
+    given = [row.get(name, "") for name in ("start", "end")]
+    if not any(given):
+        return None
+    try:
+        start, end = map(float, given)
+    except ValueError:
+        start = end = 0.0
+    if not 0 <= start < end < 1e9:
+        raise CorpusError(where, "start and end: seconds, the first before the second", f"{given}")
+    return start, end
