@@ -1,6 +1,7 @@
 """Features of recordings: against independent computations, tiny encoders made here, and recordings with troubles."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,8 +13,13 @@ import pytest
 import scipy.fft
 import scipy.signal
 import torch
+from conftest import CHECKOUT
+from releases import write_iemocap
+from test_half_done import execute, touch
 
 import mmer_core as mc
+from mmer_core import analyses, figures, stats
+from mmer_core.texts import tomllib
 
 pytest.importorskip("librosa")
 pytest.importorskip("av")
@@ -524,3 +530,132 @@ def test_a_recipe_that_cannot_be_had_is_told_before_any_work(tmp_path, settings,
     assert not (tmp_path / "out").exists()
     assert main(["extract", str(source), str(tmp_path / "out"), "--recipe", "antique"]) == 2
     assert "recipe: one of modern, study, or a file; got 'antique'" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------- from IEMOCAP's release
+
+
+@pytest.fixture(scope="module")
+def iemocap(saved, tmp_path_factory):
+    """A tiny release through `extract` twice: the features of the study, and three tiny encoders."""
+    root = tmp_path_factory.mktemp("iemocap")
+    release = write_iemocap(root)
+    seen = f'extractor = "resnet101"\nmodel = "{saved / "ResNet"}"'
+    study = f'[text]\nextractor = "hash"\n[video]\n{seen}\n[audio]\nextractor = "mfcc"\n'
+    modern = "".join(
+        f'[{m}]\nextractor = "{name}"\nmodel = "{saved / model}"\n'
+        for m, name, model in (("text", "words", "Bert"), ("video", "image", "CLIP"), ("audio", "speech", "WavLM"))
+    )
+    for name, recipe in {"study": study, "modern": modern}.items():
+        (root / f"{name}.toml").write_text(recipe)
+        assert (
+            main(["extract", str(release.parent), str(root / "features"), "--recipe", str(root / f"{name}.toml")]) == 0
+        )
+    return root
+
+
+def test_iemocap_has_its_seven_classes_and_the_speakers_half(iemocap, saved):
+    chosen = dict(text="hash", video="resnet101", audio="mfcc")
+    corpus = mc.open_corpus(iemocap / "features", iemocap / "own", {"by": "session"}, **chosen)
+    assert corpus.classes == ["ang", "exc", "hap", "sad", "fru", "sur", "neu"] and len(corpus) == 84
+    assert sorted(corpus.folds) == [1, 2, 3] and set(corpus.speakers) == {
+        f"Ses0{s}{g}" for s in (1, 2, 3) for g in "FM"
+    }
+    four = mc.open_corpus(iemocap / "features", iemocap / "own", {"by": "session"}, "iemocap4", **chosen)
+    assert len(four) == 60
+    red, blue = (encoded(saved, colour) for colour in ((200, 0, 0), (0, 0, 200)))
+    marked = {"Ses01F_impro01": "F", "Ses01M_script01_1b": "M", "Ses02M_impro02a": "M"}
+    for dialogue, letter in marked.items():
+        for speaker in "FM":
+            row = corpus.ids.index(f"{dialogue}_{speaker}001")
+            frame = corpus.features("video", [row])[0, 0]
+            mine, other = (red, blue) if speaker == letter else (blue, red)
+            assert np.abs(frame - mine).max() < 0.2 * np.abs(mine - other).max(), (dialogue, speaker)
+
+
+def encoded(saved, colour):
+    """What the tiny network makes of one colour."""
+    x = np.broadcast_to(np.array(colour) / 255, (224, 224, 3))
+    x = (x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    network = transformers.AutoModel.from_pretrained(saved / "ResNet").eval()
+    with torch.no_grad():
+        return network(torch.tensor(x.transpose(2, 0, 1)[None], dtype=torch.float32)).pooler_output[0, :, 0, 0].numpy()
+
+
+def test_corpus_toml_says_what_made_each_set(iemocap):
+    told = tomllib.loads((iemocap / "features" / "corpus.toml").read_text())["features"]
+    assert list(told) == ["hash", "resnet101", "mfcc", "Bert", "CLIP", "WavLM"]
+    assert told["mfcc"] == {
+        "modality": "audio",
+        "rate": 100.0,
+        "extractor": "mfcc",
+        "version": 1,
+        "sampling_rate": 16000,
+    }
+    assert told["WavLM"]["model"] == "WavLM" and re.fullmatch(r"[0-9a-f]{16}", told["WavLM"]["digest"])
+    assert told["WavLM"]["transformers"] == transformers.__version__ and told["CLIP"]["rate"] == 3.0
+    with pytest.raises(mc.CorpusError, match=r"one of the features of text: text = 'hash' or 'Bert'"):
+        mc.open_corpus(iemocap / "features", iemocap / "none")
+
+
+@pytest.fixture
+def both(iemocap):
+    lines = [
+        *('corpus = "features"', 'folds_from = {by = "session"}', "seeds = [1, 2]", "margin = 0.02"),
+        'variants = ["self_ta", "cross_ta", "self_tva", "cross_tva", "uniform_tva"]',
+        *("[features]", 'study = {text = "hash", video = "resnet101", audio = "mfcc"}'),
+        'modern = {text = "Bert", video = "CLIP", audio = "WavLM"}',
+        *("[protocol]", "max_epochs = 1"),
+    ]
+    (iemocap / "study.toml").write_text("\n".join(lines))
+    return iemocap / "study.toml"
+
+
+def test_one_study_asks_each_set_of_features(both, monkeypatch, capsys):
+    monkeypatch.setenv("MMER_ROOT", str(both.parent))
+    study = mc.open_study(both)
+    assert study.corpus.sizes.audio.dim == 120  # the first
+    with pytest.raises(mc.MmerError, match="with the features study, modern, no declared pair has runs"):
+        analyses.by_features(study)
+    for each in study.by_features().values():
+        each.run(ThreadPoolExecutor(1), progress=False)
+    sets = study.by_features()
+    assert list(sets) == ["study", "modern"] and sets["modern"].corpus.sizes.audio.dim == 16
+    assert all(not each.missing() for each in sets.values())
+    table = analyses.by_features(study).frame
+    assert list(table["features"]) == ["study"] * 2 + ["modern"] * 2
+    own = stats.verdict_table(sets["modern"].comparisons())
+    np.testing.assert_allclose(table["difference"].to_numpy(float)[2:], own["difference"].to_numpy(float))
+    assert main(["--study", str(both), "status"]) == 0
+    assert "Features: modern" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("features, told", [
+    ("3", "features is tables of features"), ("{a = 3}", "features is tables"), ("{a = {}}", "features is tables"),
+    ("{a = {smell = 'x'}}", "features is tables"), ("{a = {audio = 'nothing'}}", "expected one of the features of text"),
+    ("{a = {audio = 'mfcc', text = 'nothing'}}", "a folder of features 'nothing' for text"),
+])  # fmt: skip
+def test_sets_that_are_none_are_told(both, features, told):
+    text = both.read_text()
+    start = text.index("[features]")
+    both.write_text(f"features = {features}\n{text[:start]}")
+    with pytest.raises(mc.MmerError, match=told):
+        mc.open_study(both)
+
+
+@pytest.mark.slow
+def test_notebooks_run_on_what_was_extracted(both, monkeypatch):
+    monkeypatch.setenv("MMER_ROOT", str(both.parent))
+    study = mc.open_study(both)
+    for each in study.by_features().values():
+        each.run(ThreadPoolExecutor(1), progress=False)
+    monkeypatch.setattr(stats, "twins", lambda twins=stats.twins: twins(20))
+    monkeypatch.setattr(stats, "across_calibration", lambda studies, f=stats.across_calibration: f(50))
+    monkeypatch.setattr(stats, "calibration_table", lambda c, f=stats.calibration_table: f(c, studies=30))
+    monkeypatch.setattr(figures, "save_figure", touch)
+    names = sorted(f.stem for f in (CHECKOUT / "notebooks").glob("*.ipynb") if f.name[:2] in ("01", "02", "04", "05"))
+    told = {name: execute(name, study, monkeypatch) for name in names}
+    assert not any("Traceback" in text for text in told.values())
+    assert "audio: mfcc (rate 100.0, extractor mfcc" in told["01_preprocessing"]
+    assert "Self against cross with each set of features" in told["05_statistical_comparison"]
+    assert {"forest_by_features", "by_features"} <= {file.stem for file in (both.parent / "figures").glob("*")}
