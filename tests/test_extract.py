@@ -632,7 +632,8 @@ def test_one_study_asks_each_set_of_features(both, monkeypatch, capsys):
 
 @pytest.mark.parametrize("features, told", [
     ("3", "features is tables of features"), ("{a = 3}", "features is tables"), ("{a = {}}", "features is tables"),
-    ("{a = {smell = 'x'}}", "features is tables"), ("{a = {audio = 'nothing'}}", "expected one of the features of text"),
+    ("{a = {smell = 'x'}}", "features is tables"),
+    ("{a = {audio = 'nothing'}}", "expected one of the features of text"),
     ("{a = {audio = 'mfcc', text = 'nothing'}}", "a folder of features 'nothing' for text"),
 ])  # fmt: skip
 def test_sets_that_are_none_are_told(both, features, told):
