@@ -31,9 +31,9 @@ test: env
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-# A study of 40 runs, killed 50 times; about 10 minutes.
+# A study of 40 runs, killed 50 times, and the faults that take long; about 10 minutes.
 soak: env
-	$(BIN)/python -m pytest -m slow tests/test_soak.py
+	$(BIN)/python -m pytest -m slow tests/test_soak.py tests/test_faults.py tests/test_cluster.py
 
 # How fast the networks train, beside the textbook network; under 8 minutes, and it wants an idle machine.
 bench: env

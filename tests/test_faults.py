@@ -264,6 +264,7 @@ ledger._now = lambda: datetime.datetime.fromtimestamp(time.time(), datetime.time
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_changes_nothing(demo, tmp_path):
     (process,) = studies(demo, tmp_path, BACK)
     _, said = process.communicate(timeout=120)
