@@ -44,6 +44,7 @@ class Reader:
             raise MmerError(f"{where}{corpus!r} has the folds {list(corpus.folds)}; got {sorted(lacking)}")
         self.primary_metric, self.margin = declaration.primary_metric, declaration.margin
         wanted = product(self.variants.values(), self.seeds, self.folds)
+        self._tabled: tuple[list[int], pd.DataFrame] = [-1], pd.DataFrame()  # the results of which records
         self.runs = [Run(corpus.fingerprint, variant, fold, seed, self.protocol) for variant, seed, fold in wanted]
 
     def missing(self) -> list[Run]:
@@ -81,11 +82,14 @@ class Reader:
     def _finished(self, variant: str | None = None) -> list[tuple[Run, Record]]:
         """Finished runs with their records, of one variant or of all."""
         wanted = [run for run in self.runs if variant is None or run.variant.name == variant]
-        return [(run, record) for run in wanted if (record := self.ledger.find(run))]
+        return self.ledger.find_all(wanted)
 
     def results(self) -> pd.DataFrame:
         """One row a finished run: variant, fold, seed, test scores in [0, 1], counts, parameters, epochs, seconds."""
-        return pd.DataFrame([_result(*finished) for finished in self._finished()], columns=COLUMNS)
+        finished = self._finished()
+        if (held := [id(record) for _, record in finished]) != self._tabled[0]:  # the ledger keeps them
+            self._tabled = held, pd.DataFrame([_result(*one) for one in finished], columns=COLUMNS)
+        return self._tabled[1].copy()
 
     def publishable(self) -> pd.DataFrame:
         """One row a finished run, to give away: `results`, all settings, and where they come from.
@@ -112,7 +116,7 @@ class Reader:
         """
         rows = []
         for run, record in self._finished():
-            counts = {f"n_{part}": record.summary["counts"][part] for part in ("train", "test")}
+            counts = {f"n_{part}": record.brief["counts"][part] for part in ("train", "test")}
             for k, name in enumerate(self.corpus.classes):
                 right, n = record.confusion[k, k], record.confusion[k].sum()
                 recall = {"class": name, "recall": right / n if n else float("nan")}
@@ -282,6 +286,6 @@ def _place(run: Run) -> dict[str, Any]:
 
 def _result(run: Run, record: Record) -> dict:
     """One row of `Reader.results`."""
-    counts = {f"n_{part}": record.summary["counts"][part] for part in PARTS}
-    known = record.summary | record.scores | counts | {"epochs": len(record.curve)} | vars(run.variant) | _place(run)
+    counts = {f"n_{part}": record.brief["counts"][part] for part in PARTS}
+    known = record.brief | record.scores | counts | vars(run.variant) | _place(run)
     return {column: known[column] for column in COLUMNS}
