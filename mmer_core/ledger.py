@@ -27,6 +27,7 @@ from safetensors.numpy import save, save_file
 
 from mmer_core.corpus import Corpus
 from mmer_core.errors import CorpusError
+from mmer_core.events import Log
 from mmer_core.metrics import confusion, scores
 from mmer_core.provenance import made_here
 from mmer_core.record import WEIGHTS, Record, Run, as_written, digest_of, guarded, with_guard
@@ -43,6 +44,7 @@ class Ledger:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).expanduser().resolve()
+        self.log = Log(self.folder / "events.jsonl")
         self._records: dict[Version, Record] = {}
         self._unindexed = 0
         self.comparisons: dict[tuple, Any] = {}  # of variants, by the records that they are made from
@@ -115,7 +117,7 @@ class Ledger:
 
     @cached_property
     def _index(self) -> dict[str, list]:
-        """Of records that were checked, the state of run.json and their brief; empty if there is none, or it is damaged."""
+        """Of records that were checked, the state of run.json and the brief; empty if there is none, or a damaged one."""
         try:
             index, intact = guarded((self.folder / "index.json").read_bytes())
             return index["records"] if intact else {}
