@@ -117,7 +117,7 @@ class Ledger:
 
     @cached_property
     def _index(self) -> dict[str, list]:
-        """Of records that were checked, the state of run.json and the brief; empty if there is none, or a damaged one."""
+        """Of records that were checked: the state of run.json, and the brief. Empty if there is no whole index."""
         try:
             index, intact = guarded((self.folder / "index.json").read_bytes())
             return index["records"] if intact else {}

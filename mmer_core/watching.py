@@ -90,7 +90,9 @@ class Watch:
         """Events since it was asked last."""
         events, self._at = self.study.ledger.log.since(self._at)
         for event in events:
-            if event["event"] in ("run filed", "run failed") and self.waiting.pop(str(event.get("key")), None):
+            key = event.get("key", "")
+            if event["event"] in ("run filed", "run failed") and key in self.waiting:
+                del self.waiting[key]
                 self.last = f"{event.get('run')}: {event.get('told')}"
                 self._left = None
         return events
