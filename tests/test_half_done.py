@@ -269,7 +269,7 @@ def test_the_time_left_is_that_of_the_runs_on_the_cores_they_can_use(whole, tmp_
     study = part_of(whole, tmp_path / "ledger", lambda r: r.variant.name != "cross_ta" or (r.fold, r.seed) != (1, 1))
     table = study.results().assign(seconds=7200.0)
     monkeypatch.setattr(study, "results", lambda: table)
-    monkeypatch.setattr("mmer_core.study.cpu_count", lambda: 8)
+    monkeypatch.setattr("mmer_core.watching.cpu_count", lambda: 8)
     assert "about 2.0 hours" in study.progress()
     untrained = part_of(whole, tmp_path / "new", lambda r: r.variant.name == "self_ta")
     known = untrained.results().assign(seconds=600.0)
