@@ -3,7 +3,9 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
+from typing import Any
 
 import mmer_core as mc
 
@@ -19,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _extract(options)
         if options.command == "doctor":
             return mc.doctor.report(options.study)
-        study = mc.open_study(options.study)
+        study = _watched(options) if options.command in ("status", "prune") else mc.open_study(options.study)
         print(study)
         return _COMMANDS[options.command](study, options) or 0
     except mc.MmerError as error:  # the message says all
@@ -57,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--retry", action="store_true", help="train those that have failed, too")
     status = commands.add_parser("status", help="runs done, failed and missing, scores so far, hours spent")
     status.add_argument("--verify", action="store_true", help="read all records; set aside those that are damaged")
+    status.add_argument("--follow", action="store_true", help="tell what happens until all runs are tried")
+    prune = commands.add_parser("prune", help="give up the weights of finished runs to save room; all else stays")
+    prune.add_argument("variants", nargs="*", metavar="VARIANT", default=["*"], help='only these: "cross_*"')
     for name, what in {
         "show": "tell where a run comes from",
         "rerun": "train a run again and compare every bit",
@@ -84,35 +89,62 @@ def _extract(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(study: mc.Study, options: argparse.Namespace) -> None:
+def _run(study: "mc.Study", options: argparse.Namespace) -> None:
     for each in study.by_features().values():
         each.select(*options.variants).run(device=options.device, retry=options.retry)
     _status(study)
 
 
-def _status(study: mc.Study, options: argparse.Namespace | None = None) -> None:
+def _watched(options: argparse.Namespace) -> Any:
+    """The study to be looked at: that needs no torch, which takes seconds to load."""
+    declaration = mc.declaration.read(options.study)
+    return mc.watching.Watched(declaration.open_corpus(), declaration)
+
+
+def _status(study: Any, options: argparse.Namespace | None = None) -> None:
     for run, why in study.verify(set_aside=True).items() if options and options.verify else ():
         print(f"{run} is set aside, `run` trains it again: {why}")
     for name, each in study.by_features().items():
+        if options and options.verify and (pruned := sum(record.pruned for _, record in each.finished())):
+            print(f"The weights of {pruned} runs are pruned; all else of them is there.")
         table = each.status().to_string(index=False, float_format="{:.3f}".format)
-        print(*[f"Features: {name}"] * bool(name), table, sep="\n")
-        print(*(f"{run} failed: {why}" for run, why in each.failed().items()), sep="\n", end="")
+        print(*[f"Features: {name}"] * bool(name), table, each.progress(), sep="\n")
+    if options and options.follow:
+        _follow(study)
 
 
-def _show(study: mc.Study, options: argparse.Namespace) -> None:
+def _follow(study: Any) -> None:
+    watch = mc.watching.Watch(study, [run for run in study.missing() if not study.ledger.failure(run)])
+    while watch.waiting:
+        news = watch.news()
+        print(*map(mc.events.in_words, news), sep="\n", end="\n" if news else "")
+        if any(event["event"] != "run started" for event in news):
+            print(watch, flush=True)
+        time.sleep(1)
+
+
+def _prune(study: Any, options: argparse.Namespace) -> None:
+    runs, freed = study.prune(*options.variants)
+    print(
+        f"The weights of {runs} runs are pruned, which frees {freed / 1e6:.1f} MB. Scores, predictions and curves stay."
+    )
+    print("Attention maps and checks of these networks need them: `rerun RUN` trains a run again and puts them back.")
+
+
+def _show(study: "mc.Study", options: argparse.Namespace) -> None:
     record = study.ledger.read(study.named(options.run))
     long = ("curve", "confusion", "classes", "files")
     told = {name: value for name, value in record.summary.items() if name not in long}
     print(json.dumps({**told, "record": str(record.folder)}, indent=1))
 
 
-def _rerun(study: mc.Study, options: argparse.Namespace) -> int:
+def _rerun(study: "mc.Study", options: argparse.Namespace) -> int:
     differs = study.rerun(study.named(options.run))
     print("\n".join(["It differs:", *differs]) if differs else "The same bits: weights, logits and learning curve.")
     return int(bool(differs))
 
 
-def _export(study: mc.Study, options: argparse.Namespace) -> int:
+def _export(study: "mc.Study", options: argparse.Namespace) -> int:
     if not options.check:
         files = mc.export(study, options.to, options.venue)
         print(f"{len(files)} files in {files[0].parent}\n{mc.tables.REMINDER}")
@@ -123,12 +155,13 @@ def _export(study: mc.Study, options: argparse.Namespace) -> int:
     return int(bool(stale))
 
 
-def _publish(study: mc.Study, options: argparse.Namespace) -> None:
+def _publish(study: "mc.Study", options: argparse.Namespace) -> None:
     print(f"{mc.tables.publish(study, options.file)} of {len(study.runs)} runs are in {options.file}")
 
 
-_COMMANDS: dict[str, Callable[[mc.Study, argparse.Namespace], int | None]] = {
-    **{"run": _run, "status": _status, "show": _show, "rerun": _rerun, "export": _export, "publish": _publish}
+_COMMANDS: dict[str, Callable[[Any, argparse.Namespace], int | None]] = {
+    **{"run": _run, "status": _status, "show": _show, "rerun": _rerun, "export": _export, "publish": _publish},
+    "prune": _prune,
 }
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
 from itertools import product
 from typing import Any
 
@@ -44,6 +45,7 @@ class Reader:
             raise MmerError(f"{where}{corpus!r} has the folds {list(corpus.folds)}; got {sorted(lacking)}")
         self.primary_metric, self.margin = declaration.primary_metric, declaration.margin
         wanted = product(self.variants.values(), self.seeds, self.folds)
+        self._tabled: tuple[list[int], pd.DataFrame] = [-1], pd.DataFrame()  # the results of which records
         self.runs = [Run(corpus.fingerprint, variant, fold, seed, self.protocol) for variant, seed, fold in wanted]
 
     def missing(self) -> list[Run]:
@@ -71,6 +73,20 @@ class Reader:
             self.ledger.set_aside(run)
         return damaged
 
+    def prune(self, *patterns: str) -> tuple[int, int]:
+        """Give up the weights of finished runs of variants whose names match a pattern: how many, and bytes freed.
+
+        `Study.rerun` puts them back. MmerError if no variant matches.
+        """
+        freed = [self.ledger.prune(run) for name in self.matching(patterns) for run, _ in self.finished(name)]
+        return len(freed), sum(freed)
+
+    def matching(self, patterns: Iterable[str]) -> list[str]:
+        """The variants whose names match a pattern, such as "cross_*"; MmerError if there are none."""
+        if found := [name for name in self.variants if any(fnmatchcase(name, p) for p in patterns)]:
+            return found
+        raise MmerError(f"no variant of this study matches {patterns}; it has {', '.join(self.variants)}")
+
     def record(self, variant: str, fold: int, seed: int) -> Record:
         """One record; MmerError if it is no run of this study, CorpusError if it is not trained yet."""
         for run in self.runs:
@@ -78,14 +94,17 @@ class Reader:
                 return self.ledger.read(run)
         raise MmerError(f"{variant} fold {fold} seed {seed} is no run of this study")
 
-    def _finished(self, variant: str | None = None) -> list[tuple[Run, Record]]:
+    def finished(self, variant: str | None = None) -> list[tuple[Run, Record]]:
         """Finished runs with their records, of one variant or of all."""
         wanted = [run for run in self.runs if variant is None or run.variant.name == variant]
-        return [(run, record) for run in wanted if (record := self.ledger.find(run))]
+        return self.ledger.find_all(wanted)
 
     def results(self) -> pd.DataFrame:
         """One row a finished run: variant, fold, seed, test scores in [0, 1], counts, parameters, epochs, seconds."""
-        return pd.DataFrame([_result(*finished) for finished in self._finished()], columns=COLUMNS)
+        finished = self.finished()
+        if (held := [id(record) for _, record in finished]) != self._tabled[0]:  # the ledger keeps them
+            self._tabled = held, pd.DataFrame([_result(*one) for one in finished], columns=COLUMNS)
+        return self._tabled[1].copy()
 
     def publishable(self) -> pd.DataFrame:
         """One row a finished run, to give away: `results`, all settings, and where they come from.
@@ -98,7 +117,7 @@ class Reader:
         told = {"corpus": corpus.name, "synthetic": corpus.synthetic, "fingerprint": corpus.fingerprint}
         told |= {setting: noted.get(setting) for setting in ("primary_metric", "margin")}
         rows = []
-        for run, record in self._finished():
+        for run, record in self.finished():
             settings = asdict(run.variant) | asdict(run.protocol)
             settings["slots"] = "x".join(map(str, run.variant.slots or ())) or None
             made = {name: record.summary["provenance"].get(name) for name in ("mmer_core", "torch")}
@@ -111,8 +130,8 @@ class Reader:
         n: utterances of that class in the test part; where there is none, recall is NaN.
         """
         rows = []
-        for run, record in self._finished():
-            counts = {f"n_{part}": record.summary["counts"][part] for part in ("train", "test")}
+        for run, record in self.finished():
+            counts = {f"n_{part}": record.brief["counts"][part] for part in ("train", "test")}
             for k, name in enumerate(self.corpus.classes):
                 right, n = record.confusion[k, k], record.confusion[k].sum()
                 recall = {"class": name, "recall": right / n if n else float("nan")}
@@ -122,29 +141,17 @@ class Reader:
     def learning_curves(self) -> pd.DataFrame:
         """One row an epoch: variant, fold, seed, epoch, train_loss, dev_loss, dev_accuracy, learning_rate."""
         columns = ["variant", "fold", "seed", "epoch", "train_loss", "dev_loss", "dev_accuracy", "learning_rate"]
-        rows = [_place(run) | epoch for run, record in self._finished() for epoch in record.curve]
+        rows = [_place(run) | epoch for run, record in self.finished() for epoch in record.curve]
         return pd.DataFrame(rows, columns=columns)
 
     def predictions(self, variant: str) -> dict[tuple[int, int], dict[str, np.ndarray]]:
         """Test predictions of one variant by (fold, seed): ids [N], label [N], logits [N, C]."""
-        return {(run.fold, run.seed): record.predictions("test") for run, record in self._finished(variant)}
+        return {(run.fold, run.seed): record.predictions("test") for run, record in self.finished(variant)}
 
     def confusion(self, variant: str) -> np.ndarray:
         """Confusion matrix [C, C] of one variant, summed over its finished runs (rows are labels)."""
         total = np.zeros((len(self.corpus.classes),) * 2, int)
-        return sum((record.confusion for _, record in self._finished(variant)), total)
-
-    def status(self) -> pd.DataFrame:
-        """One row a variant: runs done, wanted and failed, mean scores so far, hours spent."""
-        results, failed = self.results(), self.failed()
-        rows = []
-        for name in self.variants:
-            mine = results[results["variant"] == name]
-            row = {"variant": name, "done": len(mine), "runs": len(self.folds) * len(self.seeds)}
-            row["failed"] = sum(run.variant.name == name for run in failed)
-            row |= {metric: mine[metric].mean() for metric in ("accuracy", "balanced_accuracy", self.primary_metric)}
-            rows.append(row | {"hours": mine["seconds"].sum() / 3600})
-        return pd.DataFrame(rows)
+        return sum((record.confusion for _, record in self.finished(variant)), total)
 
     def exploratory(self, metric: str | None = None, pair: Pair | None = None) -> str:
         """Why a verdict by a metric (or the study's) on a pair was not declared before the runs; "" if it was."""
@@ -176,7 +183,7 @@ class Reader:
     def _compare(self, results: pd.DataFrame, pair: Pair, metric: str) -> Comparison:
         """A comparison, made once for the same runs: many tables and panels want it."""
         assert self.margin is not None  # see `_pairs`
-        runs = tuple(id(record) for name in pair for _, record in self._finished(name))  # the ledger keeps them
+        runs = tuple(id(record) for name in pair for _, record in self.finished(name))  # the ledger keeps them
         stamp, notes, known = self.exploratory(metric, pair), self._interim(pair), self.ledger.comparisons
         if (key := (pair, metric, self.margin, stamp, *notes, runs)) not in known:
             known[key] = compare(results, *pair, metric, rope=self.margin, exploratory=stamp)
@@ -219,7 +226,7 @@ class Reader:
         """
         if declared := self.comparisons():
             return declared[-1]
-        trained = [name for name in self.variants if self._finished(name)]
+        trained = [name for name in self.variants if self.finished(name)]
         if len(trained) < 2:
             raise MmerError(f"a comparison needs two trained variants; trained so far: {', '.join(trained) or 'none'}")
         pairs = [pair for pair in self.declaration.pairs if set(pair) <= set(trained)]
@@ -228,7 +235,7 @@ class Reader:
 
     def marked(self, variant: str) -> str:
         """A variant's name, with "7 of 10 runs" behind it while some are missing."""
-        done, wanted = len(self._finished(variant)), len(self.folds) * len(self.seeds)
+        done, wanted = len(self.finished(variant)), len(self.folds) * len(self.seeds)
         return variant if done == wanted or variant not in self.variants else f"{variant} ({done} of {wanted} runs)"
 
     def _pairs(self, pairs: Iterable[Pair] | None) -> list[Pair]:
@@ -282,6 +289,6 @@ def _place(run: Run) -> dict[str, Any]:
 
 def _result(run: Run, record: Record) -> dict:
     """One row of `Reader.results`."""
-    counts = {f"n_{part}": record.summary["counts"][part] for part in PARTS}
-    known = record.summary | record.scores | counts | {"epochs": len(record.curve)} | vars(run.variant) | _place(run)
+    counts = {f"n_{part}": record.brief["counts"][part] for part in PARTS}
+    known = record.brief | record.scores | counts | vars(run.variant) | _place(run)
     return {column: known[column] for column in COLUMNS}

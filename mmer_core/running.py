@@ -24,12 +24,13 @@ import mmer_core.views  # noqa: F401  # how a corpus crosses to another process
 from mmer_core.checkpoint import Resuming
 from mmer_core.corpus import MODALITIES, Corpus, Sizes, open_store
 from mmer_core.errors import MmerError
+from mmer_core.events import Log
 from mmer_core.ledger import Run
 from mmer_core.protocol import Protocol
 from mmer_core.provenance import free_memory, made_here
 from mmer_core.stack import train_stack
 from mmer_core.training import Trained, Trainer, train
-from mmer_core.variant import Variant
+from mmer_core.variant import Variant, effort
 
 # glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
@@ -57,18 +58,24 @@ def trained(store: str | Corpus, run: Run, resume: bool = True) -> Trained:
 
 
 def in_processes(
-    corpus: Corpus, runs: Sequence[Any], executor=None, stop: Event = NEVER, work: Work = trained
+    corpus: Corpus,
+    runs: Sequence[Any],
+    executor=None,
+    stop: Event = NEVER,
+    work: Work = trained,
+    log: Log | None = None,
 ) -> Finished:
     """Train runs with an executor; by default in processes of our own, one per core with one thread each.
 
     `work` may do something else with them, or with what has a variant, too. What fails is handed over with its error,
     and the others go on; MmerError ends it: it is of all runs, or the executor broke or lost its runs. When `stop` is
-    set no more runs are begun, and those in flight in our own processes are given up at once.
+    set no more runs are begun, and those in flight in our own processes are given up at once. Our own processes say in
+    the log when they begin a run.
     """
     work = partial(work, corpus if corpus.view else str(corpus.path))
     longest_first = sorted(runs, key=lambda run: effort(run.variant, corpus.sizes), reverse=True)  # all cores stay busy
     if executor is None:
-        yield from in_own(work, longest_first, workers_for(runs, corpus.sizes), stop)
+        yield from in_own(work, longest_first, workers_for(runs, corpus.sizes), stop, log)
         return
     flight = _Flight(executor, work, len(runs))
     try:
@@ -80,15 +87,16 @@ def in_processes(
         flight.cancel()
 
 
-def in_own(work: partial, waiting: list, workers: int, stop: Event = NEVER) -> Finished:
+def in_own(work: partial, waiting: list, workers: int, stop: Event = NEVER, log: Log | None = None) -> Finished:
     """In processes of our own. Who is killed takes others down: a run that was there twice is tried again alone."""
     strikes = Counter[Any]()
     kept = KEEP_MEMORY if work.func is trained else {}  # other work has large arrays now and then
+    told = partial(_begun, log, work) if log else work
     while waiting and not stop.is_set():
         alone = strikes[waiting[0]] >= STRIKES
         # not loky's shared ones: to stop this training must not end another one
         pool = ProcessPoolExecutor(1 if alone else workers, initializer=start_worker, initargs=(os.getpid(),), env=kept)
-        flight = _Flight(pool, work, 1 if alone else workers + 1)
+        flight = _Flight(pool, told, 1 if alone else workers + 1)
         try:
             alike = partial(_alike, strikes, alone)
             while flight.fill(waiting, alike) and not stop.is_set():
@@ -104,6 +112,12 @@ def in_own(work: partial, waiting: list, workers: int, stop: Event = NEVER) -> F
                         waiting.append(run)
         finally:
             pool.shutdown(wait=True, kill_workers=bool(flight.runs))
+
+
+def _begun(log: Log, work: partial, run: Run) -> Any:
+    """Done by a worker: say that it begins a run, and train it."""
+    log.say("run started", run=str(run), key=run.key)
+    return work(run)
 
 
 def _alike(strikes: Counter, alone: bool, run: Any) -> bool:
@@ -163,7 +177,7 @@ class _Flight:
             future.cancel()
 
 
-def in_stacks(corpus: Corpus, runs: Sequence[Run], device: str, stop: Event = NEVER) -> Finished:
+def in_stacks(corpus: Corpus, runs: Sequence[Run], device: str, stop: Event, log: Log) -> Finished:
     """Train all runs of a variant at once on one device; a stack that does not fit into it is halved.
 
     When `stop` is set, it ends as soon as the next run of the stack is done.
@@ -173,6 +187,8 @@ def in_stacks(corpus: Corpus, runs: Sequence[Run], device: str, stop: Event = NE
         waiting = {(run.fold, run.seed): run for run in runs if run.variant == variant}
         while waiting:
             stack = list(waiting)[:fits]
+            for run in (waiting[place] for place in stack):
+                log.say("run started", run=str(run), key=run.key)
             try:
                 for place, outcome in train_stack(corpus, variant, stack, waiting[stack[0]].protocol, device):
                     yield waiting.pop(place), outcome
@@ -193,15 +209,6 @@ def check_device(device: str | None) -> None:
         raise MmerError(
             f"device: one that torch can use here, such as 'cpu' or 'cuda'; got {device!r}: {error}"
         ) from None
-
-
-def effort(variant: Variant, sizes: Sizes) -> int:
-    """How long a run takes beside those of other variants, roughly: the queries and keys of all its attention blocks.
-
-    At IEMOCAP's sizes this ranks the 14 variants as seconds do (Spearman's correlation 0.97, corrected ones 0.93).
-    """
-    slots = variant.time_slots(sizes)
-    return sum(slots[block[0]] + slots[block[-1]] for block in variant.blocks)
 
 
 def workers_for(runs: Sequence[Any], sizes: Sizes) -> int:

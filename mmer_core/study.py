@@ -1,16 +1,13 @@
 """The study: corpus, variants, folds, seeds and protocol declared before the runs; it trains what is missing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import asdict
-from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import numpy as np
 import torch
-from loky import cpu_count
 from safetensors import SafetensorError
 
 from mmer_core.corpus import Corpus
@@ -20,9 +17,9 @@ from mmer_core.ledger import Ledger, Run
 from mmer_core.model import FusionModel
 from mmer_core.paths import root
 from mmer_core.protocol import Protocol
-from mmer_core.reading import Reader
-from mmer_core.running import NEVER, check_device, effort, in_processes, in_stacks, progress_bar, trained
+from mmer_core.running import NEVER, check_device, in_processes, in_stacks, progress_bar, trained
 from mmer_core.variant import CHOICES, Variant
+from mmer_core.watching import Watch, Watched
 
 
 def open_study(path: str | Path | None = None, **changes: object) -> "Study":
@@ -41,7 +38,7 @@ def open_study(path: str | Path | None = None, **changes: object) -> "Study":
     return Study.from_declaration(declaration.open_corpus(), declaration)
 
 
-class Study(Reader):
+class Study(Watched):
     """A cross-validation: every variant on every fold with every seed. What the runs gave is told by its `Reader`.
 
     Args:
@@ -72,66 +69,13 @@ class Study(Reader):
         verdicts = dict(primary_metric=primary_metric, margin=margin, comparisons=comparisons)
         super().__init__(corpus, Declaration().changed(corpus=corpus.path, ledger=ledger, **runs, **verdicts))
 
-    @classmethod
-    def from_declaration(cls, corpus: Corpus, declaration: Declaration, ledger: Ledger | None = None) -> "Study":
-        """The study of a whole declaration, with a ledger that may be open already."""
-        study = cls.__new__(cls)
-        Reader.__init__(study, corpus, declaration, ledger)
-        return study
-
-    def __repr__(self) -> str:
-        changed = {k: v for k, v in asdict(self.protocol).items() if v != getattr(Protocol, k)}
-        protocol = "".join(f", {k} = {v} (paper: {getattr(Protocol, k)})" for k, v in changed.items())
-        what = f"{len(self.variants)} variants on the {self.corpus.title}{protocol}"
-        what += f", {len(self.left_out)} more need a modality that it lacks" if self.left_out else ""
-        return f"<study of {what}: {len(self.runs) - len(self.missing())} of {len(self.runs)} runs done>"
-
     def select(self, *patterns: str) -> "Study":
         """The same study with only those variants whose names match a pattern, such as "cross_*"."""
-        names = [name for name in self.variants if any(fnmatchcase(name, p) for p in patterns)]
-        if not names:
-            raise MmerError(f"no variant of this study matches {patterns}; it has {', '.join(self.variants)}")
-        return self.with_variants(names)
+        return self.with_variants(self.matching(patterns))
 
     def with_variants(self, variants: Iterable[Variant | str]) -> "Study":
         """The same study with other variants; all else that was declared stays, comparisons too."""
         return Study.from_declaration(self.corpus, self.declaration.changed(variants=variants), self.ledger)
-
-    def by_features(self) -> dict[str, "Study"]:
-        """This study with each declared set of features, by its name; itself, without a name, where there is one."""
-        declared = self.declaration.by_features()
-        return {name: Study.from_declaration(d.open_corpus(), d) for name, d in declared.items()} or {"": self}
-
-    def progress(self) -> str:
-        """What has been trained and what is missing, about how long that would take, and what trains it."""
-        missing = self.missing()
-        if not missing:
-            return f"All {len(self.runs)} runs of this study are trained."
-        told = [f"{len(self.runs) - len(missing)} of {len(self.runs)} runs of this study are trained."]
-        lacking = dict.fromkeys(run.variant.name for run in missing)
-        told.append(f"Missing: {', '.join(self.marked(name) for name in lacking)}.")
-        told += [f"{run} failed: {why}." for run, why in self.failed().items()]
-        left = self.seconds_left(missing)
-        if left is None:
-            told.append("How long they take is known when the first one is done.")
-        else:
-            told.append(f"They would take about {duration(left)} here.")
-        return " ".join([*told, "Notebooks 02 and 03 train them, or: python -m mmer_core run"])
-
-    def seconds_left(self, runs: Sequence[Run] | None = None, workers: int | None = None) -> float | None:
-        """How long runs (by default the missing ones) will take, by the seconds of those in the ledger.
-
-        None if there are none. By default the runs share all cores, one run a core. A variant that was not trained yet
-        takes as long as others in proportion to its `effort`.
-        """
-        runs, done = self.missing() if runs is None else runs, self.results()
-        if not runs or done.empty:
-            return None if runs else 0.0
-        efforts = {name: effort(variant, self.corpus.sizes) for name, variant in self.variants.items()}
-        rate = done["seconds"].sum() / done["variant"].map(efforts).sum()
-        known = done.groupby("variant")["seconds"].mean()
-        total = sum(known.get(run.variant.name, rate * effort(run.variant, self.corpus.sizes)) for run in runs)
-        return float(total / (workers or min(cpu_count(), len(runs))))
 
     def run(
         self,
@@ -169,35 +113,47 @@ class Study(Reader):
         wanted = [run for run in wanted if retry or not self.ledger.failure(run)]
         if not wanted:
             return self
+        watch, log, end = Watch(self, wanted), self.ledger.log, "study stopped"
+        log.say("study started", runs=len(wanted))
         if device is None:
-            finished = in_processes(self.corpus, wanted, executor, stop)
+            finished = in_processes(self.corpus, wanted, executor, stop, log=log)
         else:
-            finished = in_stacks(self.corpus, wanted, device, stop)
-        with closing(finished), progress_bar(len(wanted), disable=not progress) as bar:
-            for run, outcome in finished:
-                bar.set_postfix_str(f"{run}: {self._file(run, outcome)}", refresh=False)
-                bar.update()
+            finished = in_stacks(self.corpus, wanted, device, stop, log)
+        try:
+            with closing(finished), progress_bar(len(wanted), disable=not progress) as bar:
+                for run, outcome in finished:
+                    self._file(run, outcome)
+                    watch.news()
+                    bar.set_postfix_str(watch.last, refresh=False)
+                    bar.update(watch.done - bar.n)
+            end = "study stopped" if stop.is_set() else "study ended"
+        finally:
+            log.say(end)
         return self
 
-    def _file(self, run: Run, outcome: Any) -> str:
-        """File what came of a run; returns it in short. MmerError if there is no room for it."""
+    def _file(self, run: Run, outcome: Any) -> None:
+        """File what came of a run, and say so in the log. MmerError if there is no room for it."""
+        about = {"run": str(run), "key": run.key}
         if isinstance(outcome, Exception):
             self.ledger.fail(run, outcome)
-            return f"failed, {outcome}"
+            self.ledger.log.say("run failed", **about, told=f"failed, {outcome}")
+            return
         try:
-            record = self.ledger.write(run, self.corpus, outcome)
+            score = self.ledger.write(run, self.corpus, outcome).scores[self.primary_metric]
         except (OSError, SafetensorError) as error:
             where = f"{run} is trained, and cannot be filed in {self.ledger.folder}: {error}"
             raise MmerError(f"{where}; what is filed stays, and another `run` trains the rest") from error
-        return f"{self.primary_metric} {record.scores[self.primary_metric]:.3f}"
+        told = f"{self.primary_metric} {score:.3f}"
+        self.ledger.log.say("run filed", **about, told=told, seconds=round(outcome.seconds, 1))
 
     def rerun(self, run: Run) -> list[str]:
         """Train a run again, in this process, and say what differs from its record: nothing, where all bits agree.
 
-        Elsewhere than on the same type of processor and build of torch some bits differ; the record stays as it is.
+        Elsewhere than on the same type of processor and build of torch some bits differ; the record stays as it is,
+        but for weights that were pruned: they are put back if they are what they were.
         """
         record, again = self.ledger.read(run), trained(self.corpus, run, resume=False)
-        before, told = record.weights(), []
+        before, told = again.weights if record.pruned else record.weights(), []
         for part in ("dev", "test"):
             off = np.abs(record.predictions(part)["logits"] - again.logits[part]).max()
             told += [f"logits of the {part} part by up to {off:.3g}"] if off else []
@@ -206,6 +162,8 @@ class Study(Reader):
         told += ["learning curve"] if record.curve != again.curve else []
         noted = record.summary["provenance"]
         changed = [f"{k} {noted.get(k, 'unknown')} then, {v} now" for k, v in again.made.items() if noted.get(k) != v]
+        if record.pruned and not told and not self.ledger.restore(run, again.weights):
+            told = ["weights, though logits and learning curve are the same"]
         return told + (changed if told else [])
 
     def model(self, variant: str, fold: int, seed: int) -> FusionModel:
@@ -221,10 +179,3 @@ def network(corpus: Corpus, run: Run, ledger: Ledger) -> FusionModel:
     model = FusionModel(run.variant, corpus.sizes, dtype=getattr(torch, run.protocol.precision))
     model.load_state_dict({k: torch.from_numpy(w) for k, w in ledger.read(run).weights().items()})
     return model.eval()
-
-
-def duration(seconds: float) -> str:
-    """As one says it: 40 seconds, 12 minutes, 3.5 hours."""
-    if seconds < 90:
-        return "1 second" if seconds < 1.5 else f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -21,8 +21,9 @@ from nbformat import NotebookNode, read, v4, write
 
 from mmer_core.errors import MmerError
 from mmer_core.paths import root
-from mmer_core.study import Study, duration, open_study
+from mmer_core.study import Study, open_study
 from mmer_core.tables import REMINDER
+from mmer_core.watching import duration
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 EVERY = 15  # seconds between two lines about the same cell

@@ -1,13 +1,19 @@
 """python -m mmer_core, as a terminal sees it."""
 
 import json
+import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
+from conftest import CHECKOUT
 
+import mmer_core as mc
 from mmer_core import stats
 from mmer_core.__main__ import main
-from mmer_core.study import Study
+from mmer_core.watching import Watched
 
 
 @pytest.fixture
@@ -57,7 +63,7 @@ def test_a_bug_shows_its_traceback(declared, monkeypatch, capsys):
     def bug(*_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(Study, "status", bug)
+    monkeypatch.setattr(Watched, "status", bug)
     with pytest.raises(ValueError, match="a bug"):
         main(["--study", declared, "status"])
 
@@ -71,8 +77,14 @@ def test_where_a_number_comes_from_and_whether_it_comes_again(declared, capsys):
     assert (shown["run"]["fold"], shown["run"]["seed"]) == (2, 1) and "curve" not in shown
     assert {"mmer_core", "torch", "processor", "code", "device", "finished"} <= shown["provenance"].keys()
     key = shown["record"].rpartition("_")[2]
+    assert main(["--study", declared, "prune", "self_t"]) == 0
+    assert re.search(r"The weights of 3 runs are pruned, which frees \d+\.\d MB", capsys.readouterr().out)
+    assert main(["--study", declared, "status", "--verify"]) == 0
+    told = capsys.readouterr().out
+    assert "The weights of 3 runs are pruned" in told and "set aside" not in told
     assert main(["--study", declared, "rerun", key[:8]]) == 0
     assert "The same bits" in capsys.readouterr().out
+    assert len([*Path(shown["record"]).parent.glob("*/weights.safetensors")]) == 1
     file = Path(shown["record"]) / "run.json"
     held = json.loads(file.read_text())
     held["curve"][0]["train_loss"] += 1e-9
@@ -82,6 +94,30 @@ def test_where_a_number_comes_from_and_whether_it_comes_again(declared, capsys):
     assert "learning curve\ntorch 1.0 then" in capsys.readouterr().out
     assert main(["--study", declared, "show", "self_t/9/1"]) == 2
     assert "names 0 runs" in capsys.readouterr().err
+
+
+def test_following_ends_when_all_runs_are_tried(declared, capsys):
+    study = mc.open_study(declared)
+
+    def others():
+        log = study.ledger.log
+        log.say("study started", runs=6)
+        for run in study.runs:
+            log.say("run failed", run=f"{run}\x1b[2J", key=run.key, told="failed, no luck")
+
+    threading.Timer(1.5, others).start()
+    study.ledger.folder.mkdir()
+    assert main(["--study", declared, "status", "--follow"]) == 0
+    told = capsys.readouterr().out
+    assert "run failed: self_t fold 1 seed 1?[2J, failed, no luck" in told and "6 of 6 runs done" in told
+
+
+def test_status_loads_no_torch(declared):
+    code = "import sys; from mmer_core.__main__ import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--study", declared, "status"], cwd=CHECKOUT, capture_output=True
+    )
+    assert done.returncode == 0 and b"0 of 6 runs done" in done.stdout
 
 
 def test_the_doctor_tells_what_is_there_and_what_is_wrong(declared, tmp_path, capsys):

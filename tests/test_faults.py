@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from faulty import faulty, once
 import mmer_core as mc
 from mmer_core import ledger as ledger_module
 from mmer_core import provenance, running, stats
+from mmer_core import record as record_module
+from mmer_core.events import Log
 from mmer_core.protocol import Protocol
 
 SHORT = Protocol(max_epochs=1)
@@ -45,6 +48,17 @@ def test_runs_that_fail_are_named_and_the_others_are_trained(demo, tmp_path, mon
     assert set(told) == {(1, 2), (1, 3)} and len(study.results()) == 4
     assert "its worker process was killed" in told[1, 2] and "FloatingPointError" in told[1, 3]
     assert study.status()["failed"].tolist() == [2]
+    said = study.ledger.log.since(0)[0]
+    by_event = {event["event"]: [e for e in said if e["event"] == event["event"]] for event in said}
+    assert {e["key"] for e in by_event["run started"]} == {run.key for run in study.runs}
+    assert os.getpid() not in {e["process"] for e in by_event["run started"]}
+    assert [len(by_event[event]) for event in ("run filed", "run failed", "study started", "study ended")] == [
+        4,
+        2,
+        1,
+        1,
+    ]
+    assert study.ledger.log.running() == {}
     assert "self_t fold 1 seed 3 failed: FloatingPointError: self_t fold 1 seed 3: loss not finite" in study.progress()
     before = sorted(tmp_path.rglob("*"))
     assert study.run(progress=False).failed() == study.failed() and sorted(tmp_path.rglob("*")) == before  # not again
@@ -541,8 +555,11 @@ def test_without_weights_all_is_exported_but_what_needs_them(demo, tmp_path, mon
     monkeypatch.setattr(stats, "across_calibration", lambda studies, f=stats.across_calibration: f(50))
     study = mc.Study(demo, ["self_ta", "cross_ta"], [1], [1, 2, 3], SHORT, tmp_path / "ledger", margin=0.02)
     study.run(progress=False, device="cpu")
-    for file in tmp_path.rglob("weights.safetensors"):
-        file.unlink()  # to save room
+    for file in tmp_path.rglob("self_ta/*/weights.safetensors"):
+        file.unlink()  # to save room, in a way that the record does not know
+    assert study.prune("cross_*")[0] == 3 and study.verify().keys() == {
+        r for r in study.runs if r.variant.name == "self_ta"
+    }
     names = {
         file.stem
         for file in mc.export(
@@ -552,3 +569,124 @@ def test_without_weights_all_is_exported_but_what_needs_them(demo, tmp_path, mon
     assert {"scores", "results", "report"} <= names and not any(name.startswith("attention") for name in names)
     told = (tmp_path / "out" / "report.txt").read_text()
     assert "weights.safetensors" in told and str(tmp_path) not in told
+
+
+# ------------------------------------------------------------------------------------------------- the index
+
+
+def indexed(demo, folder, monkeypatch):
+    """A study of four records that are one and the same training, and an index of them; and its results."""
+    monkeypatch.setattr(ledger_module, "INDEX_FROM", 4)
+    study = small(demo, folder, seeds=(1, 2, 3, 4), folds=(1,))
+    trained = running.trained(str(demo.path), study.runs[0])
+    for run in study.runs:
+        ledger_module.Ledger(folder).write(run, demo, trained)
+    assert not (folder / "index.json").exists()
+    results = study.results()
+    assert len(results) == 4 and (folder / "index.json").is_file()
+    return study, results
+
+
+def opened(study, monkeypatch):
+    """Results and recalls of a newly opened ledger, and how many records were read for them."""
+    reads, real = [], record_module.guarded
+    with monkeypatch.context() as patch:
+        patch.setattr(record_module, "guarded", lambda data: reads.append(data) or real(data))
+        fresh = mc.Study(study.corpus, study.variants, study.seeds, study.folds, study.protocol, study.ledger.folder)
+        return fresh.results(), fresh.recalls(), len(reads)
+
+
+def test_an_index_saves_reading_the_records_and_is_believed_of_unchanged_ones_only(demo, tmp_path, monkeypatch):
+    study, results = indexed(demo, tmp_path, monkeypatch)
+    found, recalls, reads = opened(study, monkeypatch)
+    assert found.equals(results) and recalls.equals(study.recalls()) and reads == 0
+    file = tmp_path / study.runs[1].folder / "run.json"
+    kept = {name: value for name, value in json.loads(file.read_text()).items() if name != "digest"}
+    before = file.read_bytes()
+    (tmp_path / "new").write_bytes(record_module.with_guard(kept | {"seconds": 77.0}))
+    os.replace(tmp_path / "new", file)
+    found, _, reads = opened(study, monkeypatch)
+    assert found["seconds"].tolist().count(77.0) == 1 and reads == 1
+    file.write_bytes(before)
+    state = file.stat()
+    small(demo, tmp_path, seeds=(1, 2, 3, 4), folds=(1,)).results()
+    flipped = bytearray(before)
+    flipped[len(flipped) // 2] ^= 1  # by the disk: no time or size tells
+    file.write_bytes(flipped)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert [run.seed for run in study.verify()] == [2]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b"[]", lambda b: b[: len(b) // 2], lambda b: b.replace(b"0", b"1", 1)]
+)
+def test_a_damaged_index_costs_time_only(demo, tmp_path, monkeypatch, damage):
+    study, results = indexed(demo, tmp_path, monkeypatch)
+    (tmp_path / "index.json").write_bytes(damage((tmp_path / "index.json").read_bytes()))
+    found, _, reads = opened(study, monkeypatch)
+    assert found.equals(results) and reads == 4
+    assert opened(study, monkeypatch)[2] == 0  # it was made anew
+
+
+# ------------------------------------------------------------------------------------------------- the log
+
+
+def test_lines_of_several_processes_do_not_mix_and_half_lines_are_left_out(tmp_path):
+    log = Log(tmp_path / "events.jsonl")
+    code = f"from mmer_core.events import Log\nfrom pathlib import Path\nlog = Log(Path({str(log.file)!r}))\n"
+    code += "for n in range(500): log.say('run filed', key=str(n), told='x' * n)"
+    many = [subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT) for _ in range(2)]
+    assert [one.wait(60) for one in many] == [0, 0]
+    events, end = log.since(0)
+    assert sorted(int(e["key"]) for e in events) == sorted(2 * [*range(500)]) and end == log.file.stat().st_size
+    assert all(len(e["told"]) == int(e["key"]) for e in events)
+    with log.file.open("ab") as file:
+        file.write(b'{"utc": "2026-01-01", "event": "run fi')
+    assert log.since(end) == ([], end)  # not whole yet
+    log.say("study ended")
+    assert [e["event"] for e in log.since(end)[0]] == ["study ended"]
+    for line in (b"[]\n", b"7\n", b"\xff\n", b'{"event": 1}\n', b"\n"):
+        log.file.write_bytes(line)
+        assert log.since(0) == ([], len(line)) and log.running() == {}
+    log.say("study ended")
+    assert len(log.since(10**6)[0]) == 1  # it was taken away, and begun anew
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="unknown there")
+def test_running_are_the_runs_of_living_processes(demo, tmp_path):
+    study = small(demo, tmp_path)
+    a, b, c = study.runs[:3]
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    log = study.ledger.log
+    log.say("run started", run=str(a), key=a.key)
+    Log(log.file, dead.pid).say("run started", run=str(b), key=b.key)
+    log.say("run started", run=str(c), key=c.key)
+    log.say("run failed", run=str(c), key=c.key)
+    assert log.running().keys() == {a.key} and study.status()["running"].tolist() == [1]
+    log.file.write_text(log.file.read_text().replace(socket.gethostname(), "elsewhere"))
+    assert log.running() == {}
+
+
+# ------------------------------------------------------------------------------------------------- without weights
+
+
+def test_pruned_weights_are_said_to_be_and_come_again_bit_for_bit(demo, tmp_path):
+    study = small(demo, tmp_path, seeds=(1,), folds=(1,))
+    (run,) = study.runs
+    folder = study.ledger.write(run, demo, running.trained(str(demo.path), run)).folder
+    before, results = {file.name: file.read_bytes() for file in folder.iterdir()}, study.results()
+    assert study.prune("self_t") == (1, len(before["weights.safetensors"]))
+    assert sorted(file.name for file in folder.iterdir()) == ["predictions.npz", "run.json"]
+    assert study.verify() == {} and study.results().equals(results) and study.missing() == []
+    assert len(study.record("self_t", 1, 1).predictions()["ids"]) == results["n_test"][0]
+    with pytest.raises(mc.CorpusError, match=r"pruned; `python -m mmer_core rerun self_t/1/1` makes them again"):
+        study.model("self_t", 1, 1)
+    assert record_module.as_written((folder / "run.json").read_bytes()) == before["run.json"]  # bundles stay valid
+    (folder / "weights.safetensors").write_bytes(b"what a killed prune left")
+    assert study.prune("*") == (1, 24) and study.verify() == {}
+    assert not study.ledger.restore(run, {"other": np.zeros(3)}) and study.record("self_t", 1, 1).pruned
+    assert study.rerun(run) == []
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    with pytest.raises(mc.MmerError, match="no variant"):
+        study.prune("cross_*")

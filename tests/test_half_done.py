@@ -269,14 +269,14 @@ def test_the_time_left_is_that_of_the_runs_on_the_cores_they_can_use(whole, tmp_
     study = part_of(whole, tmp_path / "ledger", lambda r: r.variant.name != "cross_ta" or (r.fold, r.seed) != (1, 1))
     table = study.results().assign(seconds=7200.0)
     monkeypatch.setattr(study, "results", lambda: table)
-    monkeypatch.setattr("mmer_core.study.cpu_count", lambda: 8)
+    monkeypatch.setattr("mmer_core.watching.cpu_count", lambda: 8)
     assert "about 2.0 hours" in study.progress()
     untrained = part_of(whole, tmp_path / "new", lambda r: r.variant.name == "self_ta")
     known = untrained.results().assign(seconds=600.0)
     monkeypatch.setattr(untrained, "results", lambda: known)
     effort = {name: mc.running.effort(variant, whole.corpus.sizes) for name, variant in whole.variants.items()}
     hours = sum(6 * effort[name] for name in VARIANTS if name != "self_ta") * 600 / effort["self_ta"] / 8 / 3600
-    assert f"about {mc.study.duration(3600 * hours)} here" in untrained.progress()
+    assert f"about {mc.watching.duration(3600 * hours)} here" in untrained.progress()
     ta = [run for run in study.runs if run.variant.name == "self_ta"]
     assert (
         study.seconds_left(ta) == 7200.0 * len(ta) / min(8, len(ta)) and study.seconds_left(ta[:3], workers=1) == 21600
@@ -287,7 +287,7 @@ def test_the_time_left_is_that_of_the_runs_on_the_cores_they_can_use(whole, tmp_
 
 
 def test_durations_read_as_one_says_them():
-    told = [mc.study.duration(seconds) for seconds in (0.2, 40, 89, 90, 720, 7199, 7200, 12600)]
+    told = [mc.watching.duration(seconds) for seconds in (0.2, 40, 89, 90, 720, 7199, 7200, 12600)]
     assert told[:4] == ["1 second", "40 seconds", "89 seconds", "2 minutes"]
     assert told[4:] == ["12 minutes", "120 minutes", "2.0 hours", "3.5 hours"]
 

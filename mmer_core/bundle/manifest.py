@@ -16,6 +16,7 @@ from mmer_core.bundle.items import contents, subjects
 from mmer_core.errors import MmerError
 from mmer_core.figures import output_folder
 from mmer_core.metrics import SOURCE
+from mmer_core.record import as_written
 from mmer_core.study import Study, open_study
 from mmer_core.tables import SCORES, Table
 from mmer_core.typeset import variants_named
@@ -120,7 +121,8 @@ def _runs(study: Study) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for run in study.runs:
         if study.ledger.has(run):
-            sha = _sha256(study.ledger.folder / run.folder / "run.json")
+            written = as_written((study.ledger.folder / run.folder / "run.json").read_bytes())
+            sha = hashlib.sha256(written).hexdigest()
             found.setdefault(run.variant.name, {})[run.folder.partition("/")[2]] = sha
     return found
 

@@ -88,4 +88,4 @@ def _seconds(where: str, time: str) -> str:
     if not (found := TIME.fullmatch(time.strip())):
         raise CorpusError(where, "a time hh:mm:ss,ms", repr(time))
     hours, minutes, seconds, fraction = found.groups()
-    return f"{int(hours) * 3600 + int(minutes) * 60 + int(seconds)}.{fraction}"
+    return f"{int(hours) * 3600 + int(minutes) * 60 + int(seconds)}.{fraction:0>3}"

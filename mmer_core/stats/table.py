@@ -124,6 +124,8 @@ def _place(rows: pd.DataFrame, n: SupportsIndex) -> str:
 
 def as_text(value: object) -> str:
     """A name or an id as text; empty if there is none."""
+    if type(value) is int or type(value) is str:  # nearly all are
+        return str(value).strip()
     if value is None or value is pd.NA or value is pd.NaT:
         return ""
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):

@@ -32,6 +32,9 @@ class Scale(NamedTuple):
         return f"{100 * min(max(self.share(value), 0), 1):.1f}%"
 
 
+MOST = 60  # learning curves in one picture
+
+
 class Axes(NamedTuple):
     """One small diagram by epoch, in pixels."""
 
@@ -56,9 +59,10 @@ def tint(share: float) -> str:
 
 
 def curves(frame: pd.DataFrame, colour: str) -> str:
-    """SVG of the learning curves of one variant's runs."""
+    """SVG of the learning curves of one variant's runs: of all, or of `MOST` that are spread over them."""
     last, highest = max(int(frame["epoch"].max()), 2), float(frame[["train_loss", "dev_loss"]].max().max())
     loss = Axes(30, 80, last, Scale(0, max(highest, 1e-9)))
     accuracy = Axes(142, 82, last, Scale.around(100 * frame["dev_accuracy"]))
     runs = [run for _, run in frame.groupby(["fold", "seed"])]
+    runs = runs[:: -(-len(runs) // MOST)]
     return TEMPLATES.get_template("curves.svg.j2").render(loss=loss, accuracy=accuracy, runs=runs, colour=colour)

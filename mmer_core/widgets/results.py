@@ -139,7 +139,9 @@ def _column(study: Study, variant: Variant) -> dict:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     matrix = [(name, list(zip(classes, *row, strict=True))) for name, *row in zip(classes, counts, shares, strict=True)]
     curves = base64.b64encode(inline.curves(one.learning_curves(), COLOURS[variant.attention]).encode()).decode()
-    return dict(name=study.marked(variant.name), curves=curves, matrix=matrix, runs=len(one.results()))
+    runs = len(one.results())
+    drawn = f"Curves of at most {inline.MOST} of {runs} runs" * (runs > inline.MOST)
+    return dict(name=study.marked(variant.name), curves=curves, drawn=drawn, matrix=matrix, runs=runs)
 
 
 def all_variants(study: Study, attentions: Sequence[str]) -> str:

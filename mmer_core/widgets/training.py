@@ -2,14 +2,14 @@
 
 import html
 import threading
-import time
 from collections.abc import Callable
 
 import ipywidgets as W
 
 from mmer_core.errors import MmerError
-from mmer_core.study import Study, duration
+from mmer_core.study import Study
 from mmer_core.typeset import variants_named
+from mmer_core.watching import Watch, duration
 from mmer_core.widgets.kit import View
 
 
@@ -66,13 +66,10 @@ class Training(W.HBox):
 
     def _tick(self, study: Study, over: threading.Event) -> None:
         """Tell twice a second how many runs are done, and how long the others may take."""
-        name, wanted, began = variants_named(*study.variants), study.missing(), time.monotonic()
+        watch = Watch(self._whole, study.missing())
         while True:
-            missing = [run for run in wanted if not study.ledger.has(run)]
-            left, spent = self._whole.seconds_left(missing), duration(time.monotonic() - began)
-            told = f"Training {name}: {len(wanted) - len(missing)} of {len(wanted)} runs done, {spent} so far"
-            told += f", about {duration(left)} left" if left else ""
+            watch.news()
             if not self._stopped.is_set():
-                self.line.value = html.escape(told)
+                self.line.value = html.escape(f"Training {variants_named(*study.variants)}: {watch}")
             if over.wait(0.5):
                 return
