@@ -30,7 +30,7 @@ import transformers
 
 from mmer_core.__main__ import main
 from mmer_core.extract import encoders, features, media
-from mmer_core.extract.recordings import Recording
+from mmer_core.extract.found import Recording
 
 RATE = 16_000
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mmer_core.errors import MmerError
 from mmer_core.extract.features import Features, extractor
+from mmer_core.extract.found import Recording
 from mmer_core.extract.media import pictures, sound
-from mmer_core.extract.recordings import Recording
 
 FRAMES = 3  # a second, as in the study
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}

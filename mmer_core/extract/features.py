@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mmer_core.errors import CorpusError, MmerError
+from mmer_core.extract.found import Recording
 from mmer_core.extract.media import sound
-from mmer_core.extract.recordings import Recording
 
 RATE = 16_000  # samples a second
 WINDOW, HOP = 400, 160  # 25 and 10 ms

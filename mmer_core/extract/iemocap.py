@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmer_core.errors import CorpusError
-from mmer_core.extract.recordings import Found, Recording
+from mmer_core.extract.found import Found, Recording
 
 CLASSES = ["ang", "exc", "hap", "sad", "fru", "sur", "neu"]  # of the study, in the order of its published code
 FOUR = ("neu", "hap", "exc", "ang", "sad")

@@ -11,7 +11,7 @@ import soundfile
 from jaxtyping import Float, UInt8
 
 from mmer_core.errors import CorpusError
-from mmer_core.extract.recordings import Recording
+from mmer_core.extract.found import Recording
 
 SLACK = 0.5  # seconds by which a stated end may lie behind the end of a file: clocks of annotations are not exact
 

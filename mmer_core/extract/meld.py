@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from mmer_core.errors import CorpusError
-from mmer_core.extract.recordings import Found, Recording, below
+from mmer_core.extract.found import Found, Recording, below
 from mmer_core.texts import read_text
 
 PARTS = ("train", "dev", "test")

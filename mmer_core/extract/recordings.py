@@ -5,13 +5,13 @@ dialogue, session, start, end, fold, part. A recording is found by its id anywhe
 `file`; that one is cut to start .. end (seconds) where these are given.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mmer_core.errors import CorpusError
+from mmer_core.extract import iemocap, meld
+from mmer_core.extract.found import Found, Recording, below
 from mmer_core.texts import read_table
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aiff", ".aif")
@@ -19,33 +19,8 @@ VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv", ".mpg")
 KEPT = ("label", "text", "speaker", "dialogue", "session", "start", "end", "fold", "part")
 
 
-@dataclass(frozen=True)
-class Recording:
-    """One utterance, and where it is heard and seen."""
-
-    id: str  # as in utterances.csv
-    facts: Mapping[str, str] = field(hash=False)  # columns of utterances.csv that are known
-    sound: Path | None = None  # a file with its sound, which may be a video; None: there is none
-    sound_span: tuple[float, float] | None = None  # seconds in that file; None: all of it
-    video: Path | None = None
-    video_span: tuple[float, float] | None = None
-    half: str = ""  # "left" or "right" half of the picture, where two people share it; "": all of it
-
-
-@dataclass(frozen=True)
-class Found:
-    """The recordings of a source."""
-
-    name: str  # of the corpus, fit for a folder
-    recordings: list[Recording]
-    told: list[str]  # what was counted, left out, or differs from what is published
-    classes: list[str] | None = None  # in their order, where the source fixes them
-
-
 def find(source: Path, table: Path | None = None) -> Found:
     """The recordings of a source, which is told by its content; CorpusError if it is none of those above."""
-    from mmer_core.extract import iemocap, meld
-
     if not source.is_dir():
         raise CorpusError(source, "a folder of recordings, IEMOCAP's release or MELD's", "no folder")
     if table is None and not (source / "utterances.csv").is_file():
@@ -53,18 +28,6 @@ def find(source: Path, table: Path | None = None) -> Found:
             if root := release.root(source):
                 return release.read(root)
     return _in_folder(source, table or source / "utterances.csv")
-
-
-def below(folder: Path, endings: tuple[str, ...]) -> dict[str, list[Path]]:
-    """All files with such an ending, by their path below the folder without it; hidden ones (._x of macOS) are not."""
-    found = defaultdict(list)
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            file = Path(place, name)
-            if file.suffix.lower() in endings and not name.startswith("."):
-                found[file.relative_to(folder).with_suffix("").as_posix()].append(file)
-    return dict(found)
 
 
 def _in_folder(folder: Path, table: Path) -> Found:

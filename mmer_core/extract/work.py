@@ -27,8 +27,9 @@ from mmer_core.corpus import MODALITIES
 from mmer_core.errors import CorpusError, MmerError
 from mmer_core.extract.encoders import DEVICE
 from mmer_core.extract.features import EXTRACTORS, Features, build
+from mmer_core.extract.found import Found, Recording
 from mmer_core.extract.media import oddities
-from mmer_core.extract.recordings import Found, Recording, find
+from mmer_core.extract.recordings import find
 from mmer_core.formats.plain import COLUMNS, SETTINGS, TABLE
 from mmer_core.running import in_own
 from mmer_core.texts import read_toml
