@@ -1,6 +1,8 @@
 """Where things lie: one root folder with data/ (studies, stores, ledgers) and figures/ in it."""
 
+import contextlib
 import os
+import stat
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -23,10 +25,21 @@ def root() -> Path:
 
 @lru_cache
 def own_folder() -> Path:
-    """Where this user keeps what can be made again: ~/.cache/mmer; a container may have no home, then in /tmp."""
-    temporary = Path(tempfile.gettempdir()) / f"mmer-{getattr(os, 'getuid', int)()}"
+    """Where this user keeps what can be made again: ~/.cache/mmer; a container may have no home, then in /tmp.
+
+    What lies there is run (compiled kernels), so in /tmp it has to be a folder that nobody else can write into.
+    """
     home = Path(os.path.expanduser("~")) / ".cache" / "mmer"
-    return home if writable(home) else temporary
+    if writable(home):
+        return home
+    user = getattr(os, "getuid", int)()
+    shared = Path(tempfile.gettempdir()) / f"mmer-{user}"
+    with contextlib.suppress(OSError):
+        shared.mkdir(mode=0o700, exist_ok=True)
+        about = shared.lstat()
+        if stat.S_ISDIR(about.st_mode) and about.st_uid == user and not about.st_mode & 0o022 and writable(shared):
+            return shared
+    return Path(tempfile.mkdtemp(prefix="mmer-"))  # somebody took the name
 
 
 def writable(folder: Path) -> bool:

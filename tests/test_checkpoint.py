@@ -1,5 +1,6 @@
 """A long run that is killed goes on where it was; a short one writes nothing."""
 
+import os
 from collections import Counter
 from functools import partial
 
@@ -111,3 +112,20 @@ def test_a_short_run_writes_nothing_and_a_full_disk_costs_no_run(demo, monkeypat
     place.write_text("in the way")
     with pytest.warns(UserWarning, match="could not be resumed if it were killed"):
         equal(running.trained(demo, run), calm)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has other rights")
+@pytest.mark.parametrize("mode, good", [(0o700, True), (0o777, False), (0o770, False)])
+def test_what_lies_in_tmp_is_ours_alone(tmp_path, monkeypatch, mode, good):
+    """Compiled kernels are run: a folder that others can write into is none to keep them in."""
+    shared = tmp_path / f"mmer-{os.getuid()}"
+    shared.mkdir()
+    shared.chmod(mode)
+    monkeypatch.setattr(paths.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(paths.os.path, "expanduser", lambda p: "/proc/none")
+    paths.own_folder.cache_clear()
+    try:
+        found = paths.own_folder()
+        assert (found == shared) == good and found.stat().st_mode & 0o077 == 0 and found.parent == tmp_path
+    finally:
+        paths.own_folder.cache_clear()
