@@ -1,16 +1,22 @@
 # `make run` carries out the study, `make html` makes pages of it, `make app` serves its panels, `make test` checks the
-# code. Each installs what it needs into .venv.
+# code. Each installs what it needs into .venv: little for the study itself, more for the tests.
 PYTHON ?= python3
 BIN := .venv/bin
 JUPYTER := $(BIN)/python -m jupyter
 
 .PHONY: env run html app test soak lab bench clean
 
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
 env: .venv/installed
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks,dev]'
+	$(INSTALL) '.[notebooks,app,venues]'
+	touch $@
+
+.venv/tested: .venv/installed
+	$(INSTALL) '.[notebooks,dev]'
 	touch $@
 
 # Every notebook, top to bottom; executed copies in data/executed, figures and tables in figures.
@@ -25,18 +31,18 @@ html: env
 app: env
 	$(BIN)/python -m mmer_core.workbook app
 
-test: env
+test: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # A study of 40 runs, killed 50 times, and the faults that take long; about 10 minutes.
-soak: env
+soak: .venv/tested
 	$(BIN)/python -m pytest -m slow tests/test_soak.py tests/test_faults.py tests/test_cluster.py
 
 # How fast the networks train, beside the textbook network; under 8 minutes, and it wants an idle machine.
-bench: env
+bench: .venv/tested
 	$(BIN)/python tests/bench.py
 
 lab: env
