@@ -78,7 +78,7 @@ def test_masks_are_those_of_every_device():
     np.testing.assert_array_equal(found.cpu().view_as(wanted), wanted)
 
 
-@pytest.mark.parametrize("name", ["cross_ta", "self_va_corrected"])
+@pytest.mark.parametrize("name", [pytest.param("cross_ta", marks=pytest.mark.slow), "self_va_corrected"])
 def test_a_network_over_many_runs(name, monkeypatch):
     """Logits and gradients of two runs under vmap, by these forms and by numba's."""
     sizes, variant = Sizes(Size(3, 8), Size(4, 7), Size(5, 4), 3), mc.Variant.from_name(name)

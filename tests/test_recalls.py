@@ -178,7 +178,7 @@ def test_intervals_hold_the_truth(n, recall, sd, seeds, studies):
 def test_a_study_counts_the_utterances_of_each_class(demo, tmp_path, monkeypatch):
     study = mc.Study(demo, ["self_t"], [1], [1], None, tmp_path)
     confusion = np.diag(np.arange(len(demo.classes)))  # nobody has the first class
-    record = SimpleNamespace(confusion=confusion, summary={"counts": {"train": 60, "test": confusion.sum()}})
+    record = SimpleNamespace(confusion=confusion, brief={"counts": {"train": 60, "test": confusion.sum()}})
     monkeypatch.setattr(study, "finished", lambda: [(study.runs[0], record)])
     frame = study.recalls()
     assert frame["n"].tolist() == confusion.sum(1).tolist() and frame["recall"].isna().tolist()[:2] == [True, False]

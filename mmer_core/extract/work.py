@@ -36,6 +36,7 @@ from mmer_core.texts import read_toml
 
 RECIPES = Path(__file__).with_name("recipes")
 FIELDS = ("id", "label", *COLUMNS, "fold", "part")
+WORTH_A_WORKER = 30  # recordings: to start a process takes seconds
 MOST_NAMED = 20  # recordings that an error names
 Recipe = Mapping[str, Mapping[str, Any]]  # by modality the settings of its extractor
 
@@ -142,7 +143,7 @@ def _carry_out(
         told = {r.id: _told(r, rate) for r in recordings}
         notes.update(note for found in told.values() for note in found)
     todo = [r for r in recordings if any(not _file(out, f, r).is_file() for f in sets.values())]
-    workers = 1 if device != "cpu" else min(cpu_count(), max(1, len(todo)))
+    workers = 1 if device != "cpu" else min(cpu_count(), 1 + len(todo) // WORTH_A_WORKER)
     work = partial(_one, str(out), json.dumps(there), device)
     bar = tqdm(
         total=len(recordings), initial=len(recordings) - len(todo), unit="recording", ncols=100, disable=not progress
