@@ -24,7 +24,9 @@ def assert_same(found, wanted):
         torch.testing.assert_close(found.weights[name], w, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["cross_tva", "self_ta_corrected", "uniform_tv", "self_t"])
+@pytest.mark.parametrize(
+    "name", ["cross_tva", "self_ta_corrected", "self_t", pytest.param("uniform_tv", marks=pytest.mark.slow)]
+)
 def test_a_stack_is_the_same_as_its_runs_alone(demo, name, monkeypatch):
     """Dropout, order of batches, schedule and early stop included: in float64 the numbers are the same."""
     variant, protocol = Variant.from_name(name), Protocol(stop_patience=2, max_epochs=4, precision="float64")
