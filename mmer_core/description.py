@@ -1,7 +1,7 @@
 """corpus.json: what a store notes, and what each thing has to be."""
 
 from collections.abc import Callable, Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmer_core.errors import CorpusError
@@ -33,6 +33,13 @@ def _all(kind: type, values: object) -> bool:
 def file_name(name: object) -> bool:
     """Whether a name may become a folder's, such as the ledger's: not one that leads elsewhere."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def names_a_file(name: str) -> bool:
+    """Whether an id, such as "train/dia0_utt0", may name a file below a folder: not one that leads elsewhere."""
+    path = PurePosixPath(name)
+    leads = path.is_absolute() or {".", ".."} & {*path.parts, name}
+    return name == str(path) and not leads and not set(name) & set("\\\0:")
 
 
 def _array(noted: object) -> bool:

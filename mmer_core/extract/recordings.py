@@ -7,8 +7,9 @@ dialogue, session, start, end, fold, part. A recording is found by its id anywhe
 
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from mmer_core.description import names_a_file
 from mmer_core.errors import CorpusError
 from mmer_core.extract import iemocap, meld
 from mmer_core.extract.found import Found, Recording, below
@@ -38,7 +39,7 @@ def _in_folder(folder: Path, table: Path) -> Found:
     recordings, seen = [], set()
     for row in rows:
         where, name = f"{table} line {row['line']}", row["id"]
-        if name in seen or not _stays(name):
+        if name in seen or not names_a_file(name):
             raise CorpusError(where, "an id of its own that names a file in the folder", repr(name))
         seen.add(name)
         named = _named(where, folder, row["file"]) if row.get("file") else files.get(name, [])
@@ -54,15 +55,9 @@ def _in_folder(folder: Path, table: Path) -> Found:
     return Found(folder.name, recordings, [f"{spare} recordings belong to no row of {table.name}."] if spare else [])
 
 
-def _stays(name: str) -> bool:
-    path = PurePosixPath(name)
-    odd = path.is_absolute() or {".", ".."} & {*path.parts, name} or set(name) & set("\\\0:")
-    return name == str(path) and not odd
-
-
 def _named(where: str, folder: Path, name: str) -> list[Path]:
     file = folder / name
-    if not _stays(name) or not file.resolve().is_relative_to(folder.resolve()):
+    if not names_a_file(name) or not file.resolve().is_relative_to(folder.resolve()):
         raise CorpusError(where, "file: a path in the folder of the recordings", repr(name))
     if file.suffix.lower() not in SOUNDS + VIDEOS:
         raise CorpusError(where, f"file: a recording ({', '.join(SOUNDS + VIDEOS)})", repr(name))

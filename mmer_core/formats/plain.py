@@ -3,8 +3,7 @@
     utterances.csv      id, label; optional text, speaker, dialogue, session, start, end, fold, part
     text/ID.npy         [T, D], or [D] for one step; video/ID.npy, audio/ID.npy; or text.npz, video.npz, audio.npz
     corpus.toml         optional: classes, and the tables rates (frames a second) and lengths (padded, in time steps);
-                        [features.NAME] says of the files in features/NAME which modality they are of, their rate, and
-                        what made them (`extract` writes it)
+                        [features.NAME]: modality and rate of features/NAME, and what made them (`extract` writes it)
 
 As MERBench writes them, features may lie in features/<model>-FRA/ID.npy, and label.npz may stand for utterances.csv:
 then each modality is named, as in `open_corpus(folder, audio="chinese-hubert-large-FRA")`.
@@ -15,14 +14,14 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmer_core.arrays import Archive, load_array
 from mmer_core.corpus import MODALITIES, PARTS
-from mmer_core.description import file_name
+from mmer_core.description import file_name, names_a_file
 from mmer_core.errors import CorpusError
 from mmer_core.formats import pickles
 from mmer_core.store import Source, Utterance
@@ -53,8 +52,8 @@ class Folder(Source):
         self.table = folder / (LABELS if not (folder / TABLE).is_file() and (folder / LABELS).is_file() else TABLE)
         self.rows = _rows(self.table)
         self.known = {row["id"] for row in self.rows}
-        if unread := [name for name in self.rows[0] if name not in ("id", "label", "fold", "part", "line", *COLUMNS)]:
-            self.told.append(f"Columns of {self.table.name} that are not read: {', '.join(unread)}.")
+        if unread := self.rows[0].keys() - {"id", "label", "fold", "part", "line", *COLUMNS}:
+            self.told.append(f"Columns of {self.table.name} that are not read: {', '.join(sorted(unread))}.")
         self.holders = {m: _Holder(place, m) for m, place in _places(folder, chosen, sets).items()}
         self._drop("without a label", lambda row: bool(row["label"]), "a label")
         for holder in self.holders.values():
@@ -67,11 +66,10 @@ class Folder(Source):
                 raise CorpusError(folder / SETTINGS, f"lengths of {m} up to {LARGEST // room}", f"{steps}")
         classes, self.label = _labels(self.table, self.rows, settings.get("classes"))
         self.folds, self.placed = _placed(self.table, self.rows)
-        named = {m: sets.get(holder.place.name, {}).get("rate") for m, holder in self.holders.items()}
-        rates = {m: rate for m, rate in named.items() if rate} | settings.get("rates", {})
+        own = {m: r for m, h in self.holders.items() if (r := sets.get(h.place.name, {}).get("rate"))}
         self.facts = {
             **{"name": settings.get("name", folder.name), "source": str(folder), "synthetic": False, "words": None},
-            **{"classes": classes, "rates": rates or None},
+            **{"classes": classes, "rates": own | settings.get("rates", {}) or None},
         }
 
     @staticmethod
@@ -114,10 +112,8 @@ class Folder(Source):
         """Leave out rows that are not good, if that was asked for; else refuse the first one."""
         bad = [row for row in self.rows if not good(row)]
         if bad and not self.skip:
-            where = f"{self.table} line {bad[0]['line']}"
-            raise CorpusError(
-                where, f"{expected} for {bad[0]['id']!r}", f"none ({len(bad)} such; skip=True leaves them out)"
-            )
+            where, found = f"{self.table} line {bad[0]['line']}", f"none ({len(bad)} such; skip=True leaves them out)"
+            raise CorpusError(where, f"{expected} for {bad[0]['id']!r}", found)
         self.rows = [row for row in self.rows if good(row)]
         if bad:
             self.told.append(f"{len(bad)} utterances {what} are left out, the first one {bad[0]['id']}.")
@@ -201,12 +197,11 @@ def _settings(file: Path) -> dict[str, Any]:
     return settings
 
 
-def _a_set(item: tuple[str, object]) -> bool:
+def _a_set(item: tuple[str, Any]) -> bool:
     """Whether this is the name of a folder, and what is said of a set of features."""
     name, x = item
-    if not file_name(name) or not isinstance(x, dict) or x.get("modality") not in list(MODALITIES.values()):
-        return False
-    return "rate" not in x or _table({"text": x["rate"]}, ["text"], (int, float))
+    good = file_name(name) and isinstance(x, dict) and x.get("modality") in list(MODALITIES.values())
+    return good and ("rate" not in x or _table({"text": x["rate"]}, ["text"], (int, float)))
 
 
 def _table(x: object, keys: list[str], kinds: tuple) -> bool:
@@ -219,9 +214,8 @@ def _rows(file: Path) -> list[dict[str, str]]:
     lines: dict[tuple, str] = {}
     label: dict[str, str] = {}
     for row in rows:
-        where, path = f"{file} line {row['line']}", PurePosixPath(row["id"])
-        odd = row["id"] != str(path) or path.is_absolute() or {".", ".."} & {*path.parts, row["id"]}
-        if odd or set(row["id"]) & set("\\\0:"):
+        where = f"{file} line {row['line']}"
+        if not names_a_file(row["id"]):
             raise CorpusError(where, "an id that names a file in the folder", repr(row["id"]))
         place = (row["id"], row["fold"] if row.get("part") and row.get("fold") else "")
         if place in lines:
