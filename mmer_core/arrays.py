@@ -86,8 +86,6 @@ def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
     with open(str(array.filename), "rb") as file:
         file.seek(array.offset + start * each * array.itemsize)
         found = np.fromfile(file, array.dtype, count)
-        if hasattr(os, "posix_fadvise"):  # the disk may go on with the next rows
-            os.posix_fadvise(file.fileno(), file.tell(), found.nbytes, os.POSIX_FADV_WILLNEED)
     return found.reshape(-1, *array.shape[1:])
 
 
@@ -115,7 +113,8 @@ def moments(frames: np.ndarray) -> np.ndarray:
     """Mean of each feature of frames [n, D], and sum of the squared deviations from it: [2, D] float64."""
     x = frames.astype(np.float64)
     mean = x.mean(0)
-    return np.stack([mean, np.square(x - mean).sum(0)])
+    x -= mean
+    return np.stack([mean, np.square(x, out=x).sum(0)])
 
 
 def frame_scale(each: np.ndarray, n: np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@ import contextlib
 import hashlib
 import os
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -25,12 +26,14 @@ from mmer_core.views import about_tests
 
 DTYPES = {"tokens": np.int32, "text": np.float32, "video": np.float32, "audio": np.float32}  # in a store
 EMPTY = {"text": "text is padding only, taken as one pad token", "audio": "audio length 0, taken as one frame"}
-AHEAD = 8  # utterances at each of two stages while others are read
+AHEAD = 3  # batches at each of two stages while others are read
+BATCH = 16  # utterances that one thread reads and hashes at a time
 NO_VIDEO = "dropped, since they have no video"
 BEYOND = {m: f"{m} length beyond the array, cut to it" for m in ("audio", "video", "text")}
 LEFT = {m: f"{m} padded on the left, rolled to the start" for m in ("audio", "video")}
 BEHIND = {m: f"{m} holds numbers behind its stated length; masked variants leave them out" for m in ("audio", "video")}
 Places = Mapping[tuple[int, str], Sequence[int]]  # (fold, part): rows of the corpus
+_Known = tuple[dict[str, np.ndarray], bytes, bytes]  # a row of the store, its content and gist
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,12 @@ class Source:
     def utterances(self) -> Iterator[Utterance]:
         raise NotImplementedError
 
+    def batches(self) -> Iterator[Iterable[Utterance]]:
+        """All utterances in their order, BATCH at a time; any thread may go through a batch."""
+        utterances = self.utterances()
+        while some := [*islice(utterances, BATCH)]:
+            yield some
+
     def digests(self, rows: list[bytes]) -> list[bytes]:
         """What the fingerprint is made of, besides the folds."""
         return rows if self.embedding is None else [*rows, digest(self.embedding)]
@@ -77,8 +86,9 @@ def write_store(source: Source, path: str | Path) -> Corpus:
         with contextlib.ExitStack() as files:
             intake = _Intake(source, lambda name: files.enter_context(open(folder / f"{name}.npy", "wb")))
             pool = files.enter_context(ThreadPoolExecutor())
-            for row in _ahead(pool, intake.known, intake.new(_ahead(pool, _made_ready, source.utterances()))):
-                intake.write(row)
+            ready = _ahead(pool, _made_ready, source.batches())
+            for rows in _ahead(pool, intake.known, map(intake.new, ready)):
+                intake.write(rows)
             if not intake.rows and not source.folds:  # else the part is named
                 raise CorpusError(source.facts["source"], "at least one utterance that can be used", "none")
             if len(intake.labels) == 1:
@@ -128,6 +138,7 @@ def _made_ready(utterance: Utterance) -> _Ready:
     with np.errstate(over="ignore"):  # infinity is refused later
         arrays = {name: np.asarray(x, DTYPES.get(name)) for name, x in utterance.arrays.items()}
     lengths, notes = {}, []
+    key = hashlib.sha1(usedforsecurity=False)  # twice as fast as BLAKE2, which tells utterances apart for ever
     for name in (name for name in HOLDS if name in arrays):
         m, length, steps = HOLDS[name], utterance.lengths[HOLDS[name]], len(arrays[name])
         if length < 0:
@@ -136,25 +147,22 @@ def _made_ready(utterance: Utterance) -> _Ready:
             notes.append(BEYOND[m] if length else EMPTY[m])
         n = min(max(length, 1), steps)  # at least one time step, and at most all that there are
         lengths[f"length_{m}"] = np.array(n, np.int64)
-        if m in BEHIND and length and arrays[name][n:].any():  # text has its length from its words
+        behind = arrays[name][n:].any()
+        if m in BEHIND and length and behind:  # text has its length from its words
             left = not arrays[name][:-n].any()
             notes.append(LEFT[m] if left else BEHIND[m])
-            arrays[name] = np.roll(arrays[name], n, axis=0) if left else arrays[name]
-    label = np.array(utterance.label, np.int64)
-    key = hashlib.sha1(
-        usedforsecurity=False
-    )  # twice as fast as BLAKE2, which tells utterances from one another for ever
-    for name in (name for name in HOLDS if name in arrays):
-        key.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+            arrays[name], behind = (np.roll(arrays[name], n, axis=0), False) if left else (arrays[name], True)
+        hashed = arrays[name][: None if behind else n]
+        key.update(np.ascontiguousarray(hashed).reshape(-1).view(np.uint8).data)
     key.update(repr((utterance.label, *map(int, lengths.values()))).encode())
-    return _Ready(utterance, arrays, label, lengths, key.digest(), notes)
+    return _Ready(utterance, arrays, np.array(utterance.label, np.int64), lengths, key.digest(), notes)
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterator) -> Iterator:
-    """What work makes of the items, in their order, on all cores and while others are read: hashing takes long."""
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[Any], Any], batches: Iterator[Iterable]) -> Iterator[list]:
+    """What work makes of the items of batches, in their order, on all cores and ahead of who takes it."""
     waiting: deque = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
+    for batch in batches:
+        waiting.append(pool.submit(lambda some: [*map(work, some)], batch))
         if len(waiting) > AHEAD:
             yield waiting.popleft().result()
     while waiting:
@@ -180,9 +188,10 @@ class _Intake:
         told = [NO_VIDEO, *BEYOND.values(), *EMPTY.values(), *LEFT.values(), *BEHIND.values()]
         self.tally = Counter(dict.fromkeys(told, 0))  # in this order
 
-    def new(self, utterances: Iterator[_Ready]) -> Iterator[_Ready]:
+    def new(self, batch: list[_Ready]) -> list[_Ready]:
         """Note where each utterance stands; those that were not there before are handed on."""
-        for ready in utterances:
+        new = []
+        for ready in batch:
             utterance = ready.utterance
             for note in ready.notes:
                 self.tally[note] += len(utterance.places) or 1
@@ -198,9 +207,10 @@ class _Intake:
                 self.labels.add(int(ready.label))
                 for name, fact in {"ids": utterance.id, **utterance.facts}.items():
                     self.facts[name].append(fact)
-                yield ready
+                new.append(ready)
             for place in utterance.places:
                 self.places[place].append(self.rows[key])
+        return new
 
     def _check_form(self, ready: _Ready) -> None:
         form = {name: (x.dtype.str, x.shape) for name, x in ready.arrays.items()}, list(ready.utterance.facts)
@@ -214,8 +224,8 @@ class _Intake:
             raise CorpusError(name, "an id of its own for each utterance", "another one with it")
         self.named.add(name)
 
-    def known(self, ready: _Ready) -> tuple[dict[str, np.ndarray], bytes, bytes]:
-        """A row of the store with what other folds, and other formats, ask of it; and its content and gist.
+    def known(self, ready: _Ready) -> _Known:
+        """A row of the store with what other folds, and other formats, ask of it.
 
         CorpusError if numbers are not finite, or words have no vectors.
         """
@@ -236,16 +246,16 @@ class _Intake:
         content, gist = (digest(*some, ready.label, *lengths.values()) for some in (hashed, words))
         return {**ready.arrays, "label": ready.label, **lengths, **known}, content, gist
 
-    def write(self, known: tuple[dict[str, np.ndarray], bytes, bytes]) -> None:
-        row, content, gist = known
-        self.contents.append(content)
-        self.gists.append(gist)
-        self.unlabelled.append(row["digest"].tobytes())
-        for name, x in row.items():
-            if name not in self.files:
-                self.files[name] = self.new_file(name), x
-                self.write_head(name, 0)
-            self.files[name][0].write(np.ascontiguousarray(x).data)
+    def write(self, rows: list[_Known]) -> None:
+        for row, content, gist in rows:
+            self.contents.append(content)
+            self.gists.append(gist)
+            self.unlabelled.append(row["digest"].tobytes())
+            for name, x in row.items():
+                if name not in self.files:
+                    self.files[name] = self.new_file(name), x
+                    self.write_head(name, 0)
+                self.files[name][0].write(np.ascontiguousarray(x).data)
 
     def write_head(self, name: str, rows: int) -> None:
         """Tell a file how many rows it has: the head has the same length, whatever their number."""

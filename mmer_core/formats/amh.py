@@ -14,7 +14,7 @@ from mmer_core.arrays import check_range, load_array, read_rows
 from mmer_core.corpus import CHUNK, PARTS
 from mmer_core.errors import CorpusError
 from mmer_core.formats.pickles import read_dictionary
-from mmer_core.store import DTYPES, Source, Utterance
+from mmer_core.store import BATCH, DTYPES, Source, Utterance
 from mmer_core.texts import read_json
 
 FILES = {  # kind: name of its files, number of axes, dtype
@@ -58,25 +58,29 @@ class Tree(Source):
         words = None if self.embedding is None else _words(folders, len(self.embedding))
         self.facts = {"name": tree.name, "source": str(tree), "synthetic": False, "classes": classes, "words": words}
 
-    def utterances(self) -> Iterator[Utterance]:
-        for (k, name), part in self.parts.items():
-            label, audio, video = (part.arrays[kind].tolist() for kind in ("label", "audio_n", "video_n"))
-            for start in range(0, len(label), CHUNK):
-                some = {m: read_rows(part.arrays[m], start, start + CHUNK) for m in (part.words, "video", "audio")}
-                with np.errstate(over="ignore"):  # infinity is refused where it is written
-                    x = {m: np.asarray(rows, DTYPES[m]) for m, rows in some.items()}
-                used = self._used(x[part.words])
-                if self.left:
-                    steps = used.shape[1] - used.argmax(1)
-                    at = (np.arange(used.shape[1]) - steps[:, None]) % used.shape[1]  # [B, T]
-                    x[part.words] = x[part.words][np.arange(len(at))[:, None], at]
-                    used = used.any(1, keepdims=True) * (np.arange(used.shape[1]) < steps[:, None])
-                steps = (used * np.arange(1, used.shape[1] + 1)).max(1)  # up to the last one that is no padding
-                for row, text in enumerate(steps, start):
-                    lengths = {"text": text, "video": video[row], "audio": audio[row]}
-                    arrays = {kind: features[row - start] for kind, features in x.items()}
-                    place = f"{part.folder.name}/{name}/{row}"
-                    yield Utterance(place, [(k, name)], label[row], lengths, arrays, part.files, row)
+    def batches(self) -> Iterator[Iterator[Utterance]]:
+        for place, part in self.parts.items():
+            for start in range(0, len(part.arrays["label"]), BATCH):
+                yield self._batch(place, part, start)
+
+    def _batch(self, place: tuple[int, str], part: "_Part", start: int) -> Iterator[Utterance]:
+        stop = start + BATCH
+        label, audio, video = (part.arrays[kind][start:stop].tolist() for kind in ("label", "audio_n", "video_n"))
+        some = {m: read_rows(part.arrays[m], start, stop) for m in (part.words, "video", "audio")}
+        with np.errstate(over="ignore"):  # infinity is refused where it is written
+            x = {m: np.asarray(rows, DTYPES[m]) for m, rows in some.items()}
+        used = self._used(x[part.words])
+        if self.left:
+            steps = used.shape[1] - used.argmax(1)
+            at = (np.arange(used.shape[1]) - steps[:, None]) % used.shape[1]  # [B, T]
+            x[part.words] = x[part.words][np.arange(len(at))[:, None], at]
+            used = used.any(1, keepdims=True) * (np.arange(used.shape[1]) < steps[:, None])
+        steps = (used * np.arange(1, used.shape[1] + 1)).max(1)  # up to the last one that is no padding
+        for row, text in enumerate(steps):
+            lengths = {"text": text, "video": video[row], "audio": audio[row]}
+            arrays = {kind: features[row] for kind, features in x.items()}
+            name = f"{part.folder.name}/{place[1]}/{start + row}"
+            yield Utterance(name, [place], label[row], lengths, arrays, part.files, start + row)
 
     def _used(self, text: np.ndarray) -> np.ndarray:
         """Which steps of texts [B, T] or [B, T, D] are no padding, [B, T]."""
