@@ -110,16 +110,21 @@ def _status(study: Any, options: argparse.Namespace | None = None) -> None:
         table = each.status().to_string(index=False, float_format="{:.3f}".format)
         print(*[f"Features: {name}"] * bool(name), table, each.progress(), sep="\n")
     if options and options.follow:
-        _follow(study)
+        _follow(study.by_features())
 
 
-def _follow(study: Any) -> None:
-    watch = mc.watching.Watch(study, [run for run in study.missing() if not study.ledger.failure(run)])
-    while watch.waiting:
-        news = watch.news()
-        print(*map(mc.events.in_words, news), sep="\n", end="\n" if news else "")
-        if any(event["event"] != "run started" for event in news):
-            print(watch, flush=True)
+def _follow(studies: dict[str, Any]) -> None:
+    """Tell every event of their ledgers once, and of each study how far it is whenever one of its runs is tried."""
+    wanted = {name: [run for run in s.missing() if not s.ledger.failure(run)] for name, s in studies.items()}
+    watches = {name: mc.watching.Watch(s, wanted[name]) for name, s in studies.items()}
+    tells = {s.ledger.log.file: name for name, s in studies.items()}
+    while any(watch.waiting for watch in watches.values()):
+        for name, watch in watches.items():
+            done, news = watch.done, watch.news()
+            if tells[watch.study.ledger.log.file] == name:
+                print(*map(mc.events.in_words, news), sep="\n", end="\n" if news else "")
+            if watch.done > done:
+                print(f"Features {name}: {watch}" if name else watch, flush=True)
         time.sleep(1)
 
 

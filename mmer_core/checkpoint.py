@@ -6,7 +6,7 @@ import io
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,8 +35,8 @@ class Resuming(Trainer):
     were found done.
     """
 
-    def __init__(self, corpus: Corpus, identity: str):
-        super().__init__(corpus)
+    def __init__(self, corpus: Corpus, identity: str, heard: Callable[[RunState], None] = lambda state: None):
+        super().__init__(corpus, heard)
         name = hashlib.blake2b(f"{identity}{_here()}".encode(), digest_size=_DIGEST).hexdigest()
         self.file, self.written, self.resumed = own_folder() / "unfinished" / name, time.monotonic(), 0
 

@@ -1,7 +1,8 @@
 """The log of a ledger: one line of JSON an event. Whoever watches a study reads it; to lose it loses no result.
 
     study started                   runs: how many it is going to train
-    run started                     by a process of this machine; other executors do not tell
+    run started                     by a process of the machine that the study is on; those of others do not tell
+    run goes on                     told: its epoch, and accuracy on dev; of long runs, twice a minute
     run filed, run failed           seconds it took; told: its score, or its error
     study ended, study stopped      all that it was going to train is tried; or it was interrupted
 
@@ -20,6 +21,7 @@ from typing import Any
 
 Event = dict[str, Any]
 START = b'{"utc": '  # of every line
+GOING = "run started", "run goes on"
 TAIL = 2**20  # bytes in which all runs that are going on were begun
 
 
@@ -29,11 +31,17 @@ class Log:
 
     file: Path
     study: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=socket.gethostname)
 
     def say(self, event: str, **told: Any) -> None:
-        """Append an event in one write: lines of several processes never mix. What cannot be written is left out."""
+        """Append an event in one write: lines of several processes never mix. What cannot be written is left out.
+
+        So is what workers on another machine would say: a file that machines share takes no lines from two of them.
+        """
+        if socket.gethostname() != self.host:
+            return
         at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        who = {"host": socket.gethostname(), "study": self.study, "process": os.getpid()}
+        who = {"host": self.host, "study": self.study, "process": os.getpid()}
         line = json.dumps({"utc": at, "event": event, **who, **told}) + "\n"
         with contextlib.suppress(OSError):
             file = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -58,10 +66,10 @@ class Log:
         return [event for line in whole.splitlines() if (event := _read(line))], at + len(whole)
 
     def running(self) -> dict[str, Event]:
-        """By key, the start of each run that living processes of this machine train (of Windows' nothing is known)."""
+        """By key, the last word of each run that living processes of this machine train (not on Windows)."""
         going: dict[str, Event] = {}
         for event in self.since(max(0, self.end() - TAIL))[0]:
-            if event["event"] == "run started":
+            if event["event"] in GOING:
                 going[event.get("key", "")] = event
             else:
                 going.pop(event.get("key", ""), None)

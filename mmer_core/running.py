@@ -29,32 +29,56 @@ from mmer_core.ledger import Run
 from mmer_core.protocol import Protocol
 from mmer_core.provenance import free_memory, made_here
 from mmer_core.stack import train_stack
-from mmer_core.training import Trained, Trainer, train
+from mmer_core.training import RunState, Trained, Trainer, train
 from mmer_core.variant import Variant, effort
 
 # glibc hands large arrays back to the system at once; to ask for them again in every step costs 7% at IEMOCAP's sizes
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}  # no glibc takes more
 
 Finished = Generator[tuple[Any, Any], None, None]  # a run, and what came of it: what its work returned, or an error
-Work = Callable[[str | Corpus, Any], Any]  # of a corpus and a run
+IDLE = None, None  # nothing finished for a while
+Work = Callable[..., Any]  # of a corpus and a run; `trained` takes a log, too
 NEVER = Event()  # nobody sets it
 GONE = BrokenExecutor, CancelledError  # errors of an executor, and of no run
 LEFT = "the executor gave up; what is finished is filed, and another one, or none, trains the rest"
 LOST = "its worker process was killed, by itself or for want of memory"
 TOLD = "workers were told to end, as by a kernel that shuts down; what is finished is filed, `run` trains the rest"
+PULSE = 30.0  # seconds from one word about a long run to the next
 STRIKES = 2  # lost workers after which a run of theirs is tried alone
 # What loky takes for a leak: checks of long utterances hold large arrays for a while. A restart costs nothing.
 warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
 _open_once = lru_cache(maxsize=1)(open_store)  # each worker process keeps its corpus open
 
 
-def trained(store: str | Corpus, run: Run, resume: bool = True) -> Trained:
+def trained(store: str | Corpus, run: Run, resume: bool = True, log: Log | None = None) -> Trained:
     """Train one run, or what is left of one that was killed; what comes of it can travel between machines."""
     corpus = opened(store, run)
-    trainer = Resuming(corpus, run.identity) if resume else Trainer(corpus)
+    heard = hearing(log, run) if log else lambda state: None
+    trainer = Resuming(corpus, run.identity, heard) if resume else Trainer(corpus, heard)
     done = train(corpus, run.variant, run.fold, run.seed, run.protocol, trainer)
     made = made_here() | ({"resumed": f"after epoch {epochs}"} if (epochs := getattr(trainer, "resumed", 0)) else {})
     return replace(done, weights={name: np.asarray(w) for name, w in done.weights.items()}, made=made)
+
+
+def hearing(log: Log, run: Run) -> Callable[[RunState], None]:
+    """Says in the log how far a run is, now and then."""
+    last = time.monotonic()
+
+    def heard(state: RunState) -> None:
+        nonlocal last
+        if not state.stopped and (now := time.monotonic()) - last >= PULSE:
+            told = f"epoch {len(state.curve)} of {run.protocol.max_epochs} at most, "
+            told += f"accuracy {state.curve[-1]['dev_accuracy']:.3f} on dev"
+            log.say("run goes on", run=str(run), key=run.key, told=told)
+            last = now
+
+    return heard
+
+
+def _begun(log: Log, work: partial, run: Run) -> Any:
+    """Done by a worker: say that it begins a run, and train it."""
+    log.say("run started", run=str(run), key=run.key)
+    return work(run, log=log)
 
 
 def in_processes(
@@ -69,34 +93,35 @@ def in_processes(
 
     `work` may do something else with them, or with what has a variant, too. What fails is handed over with its error,
     and the others go on; MmerError ends it: it is of all runs, or the executor broke or lost its runs. When `stop` is
-    set no more runs are begun, and those in flight in our own processes are given up at once. Our own processes say in
-    the log when they begin a run.
+    set no more runs are begun, and those in flight in our own processes are given up at once. With a log, workers
+    say there what they begin, `work` is told it, and IDLE is handed over now and then: it may be time to read it.
     """
     work = partial(work, corpus if corpus.view else str(corpus.path))
+    work = partial(_begun, log, work) if log else work
     longest_first = sorted(runs, key=lambda run: effort(run.variant, corpus.sizes), reverse=True)  # all cores stay busy
     if executor is None:
-        yield from in_own(work, longest_first, workers_for(runs, corpus.sizes), stop, log)
+        yield from in_own(work, longest_first, workers_for(runs, corpus.sizes), stop, idle=bool(log))
         return
     flight = _Flight(executor, work, len(runs))
     try:
         while flight.fill(longest_first) and not stop.is_set():
             yield from ((run, outcome) for run, outcome in flight.landed() if not isinstance(outcome, GONE))
+            yield from [IDLE] * bool(log)
         if flight.broken:
             raise MmerError(f"{LEFT}: {flight.broken}")
     finally:
         flight.cancel()
 
 
-def in_own(work: partial, waiting: list, workers: int, stop: Event = NEVER, log: Log | None = None) -> Finished:
+def in_own(work: partial, waiting: list, workers: int, stop: Event = NEVER, idle: bool = False) -> Finished:
     """In processes of our own. Who is killed takes others down: a run that was there twice is tried again alone."""
     strikes = Counter[Any]()
-    kept = KEEP_MEMORY if work.func is trained else {}  # other work has large arrays now and then
-    told = partial(_begun, log, work) if log else work
+    kept = KEEP_MEMORY if work.func in (_begun, trained) else {}  # other work has large arrays now and then
     while waiting and not stop.is_set():
         alone = strikes[waiting[0]] >= STRIKES
         # not loky's shared ones: to stop this training must not end another one
         pool = ProcessPoolExecutor(1 if alone else workers, initializer=start_worker, initargs=(os.getpid(),), env=kept)
-        flight = _Flight(pool, told, 1 if alone else workers + 1)
+        flight = _Flight(pool, work, 1 if alone else workers + 1)
         try:
             alike = partial(_alike, strikes, alone)
             while flight.fill(waiting, alike) and not stop.is_set():
@@ -110,14 +135,9 @@ def in_own(work: partial, waiting: list, workers: int, stop: Event = NEVER, log:
                     else:
                         strikes[run] += 1
                         waiting.append(run)
+                yield from [IDLE] * idle
         finally:
             pool.shutdown(wait=True, kill_workers=bool(flight.runs))
-
-
-def _begun(log: Log, work: partial, run: Run) -> Any:
-    """Done by a worker: say that it begins a run, and train it."""
-    log.say("run started", run=str(run), key=run.key)
-    return work(run)
 
 
 def _alike(strikes: Counter, alone: bool, run: Any) -> bool:
@@ -189,8 +209,13 @@ def in_stacks(corpus: Corpus, runs: Sequence[Run], device: str, stop: Event, log
             stack = list(waiting)[:fits]
             for run in (waiting[place] for place in stack):
                 log.say("run started", run=str(run), key=run.key)
+            heard = {place: hearing(log, waiting[place]) for place in stack}
+
+            def tell(state: RunState, heard: dict = heard) -> None:
+                heard[state.fold, state.seed](state)
+
             try:
-                for place, outcome in train_stack(corpus, variant, stack, waiting[stack[0]].protocol, device):
+                for place, outcome in train_stack(corpus, variant, stack, waiting[stack[0]].protocol, device, tell):
                     yield waiting.pop(place), outcome
                     if stop.is_set():
                         return

@@ -4,7 +4,7 @@ Each run keeps its own weights, order of batches, dropout, optimiser, schedule a
 `training.train` makes of it alone; one that has stopped leaves the stack. R runs, B utterances.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -21,13 +21,18 @@ from mmer_core.variant import Variant
 
 
 def train_stack(
-    corpus: Corpus, variant: Variant, runs: Sequence[tuple[int, int]], protocol: Protocol, device: str = "cuda"
+    corpus: Corpus,
+    variant: Variant,
+    runs: Sequence[tuple[int, int]],
+    protocol: Protocol,
+    device: str = "cuda",
+    heard: Callable[[RunState], None] = lambda state: None,
 ) -> Iterator[tuple[tuple[int, int], Trained | FloatingPointError]]:
     """Train the runs (fold, seed) of one variant together; each is handed over as soon as it has stopped.
 
     `Trained.seconds` is a run's share of the stack's time. One whose loss is not finite comes with its error.
     """
-    stack = Stack(corpus, variant, protocol, device)
+    stack = Stack(corpus, variant, protocol, device, heard)
     states = [RunState(corpus, variant, fold, seed, protocol, device) for fold, seed in runs]
     for state, trained in stack.train(states):
         yield (state.fold, state.seed), trained
@@ -55,8 +60,8 @@ _exact = partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)
 class Stack(Trainer):
     """Trains many runs: their weights lie side by side, and torch.vmap runs one network over them."""
 
-    def __init__(self, corpus: Corpus, variant: Variant, protocol: Protocol, device: str):
-        super().__init__(corpus)
+    def __init__(self, corpus: Corpus, variant: Variant, protocol: Protocol, device: str, *heard: Callable):
+        super().__init__(corpus, *heard)
         self.size, self.device = protocol.batch_size, device
         self.runs: list[str] = []  # whose weights lie side by side
         self.batches = _DeviceBatches(corpus, variant, getattr(torch, protocol.precision), device)

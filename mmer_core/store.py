@@ -147,7 +147,7 @@ def _made_ready(utterance: Utterance) -> _Ready:
             notes.append(BEYOND[m] if length else EMPTY[m])
         n = min(max(length, 1), steps)  # at least one time step, and at most all that there are
         lengths[f"length_{m}"] = np.array(n, np.int64)
-        behind = arrays[name][n:].any()
+        behind = bool(arrays[name][n:].any())
         if m in BEHIND and length and behind:  # text has its length from its words
             left = not arrays[name][:-n].any()
             notes.append(LEFT[m] if left else BEHIND[m])

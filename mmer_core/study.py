@@ -122,10 +122,11 @@ class Study(Watched):
         try:
             with closing(finished), progress_bar(len(wanted), disable=not progress) as bar:
                 for run, outcome in finished:
-                    self._file(run, outcome)
-                    watch.news()
-                    bar.set_postfix_str(watch.last, refresh=False)
-                    bar.update(watch.done - bar.n)
+                    if run is not None:
+                        self._file(run, outcome)
+                    if any(event["event"] != "run started" for event in watch.news()):
+                        bar.set_postfix_str(watch.last, refresh=watch.done == bar.n)
+                        bar.update(watch.done - bar.n)
             end = "study stopped" if stop.is_set() else "study ended"
         finally:
             log.say(end)

@@ -7,7 +7,7 @@ import contextlib
 import copy
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,13 +156,15 @@ class Batches:
 class Trainer:
     """Trains runs of one variant and protocol: here one, its network as it is; `stack.Stack` trains many at once."""
 
-    def __init__(self, corpus: Corpus):
-        self.corpus = corpus
+    def __init__(self, corpus: Corpus, heard: Callable[[RunState], None] = lambda state: None):
+        self.corpus, self.heard = corpus, heard  # who hears of each run after each of its epochs
 
     def train(self, states: Sequence[RunState]) -> Iterator[tuple[RunState, Trained | FloatingPointError]]:
         """Each run is handed over as soon as it has stopped; one whose loss is not finite, with its error."""
         while states:
             self.epoch(states)
+            for state in states:
+                self.heard(state)
             for state in [s for s in states if s.stopped]:
                 if state.error is not None:
                     yield state, state.error

@@ -108,11 +108,11 @@ class Watch:
         """Events since it was asked last."""
         events, self._at = self.study.ledger.log.since(self._at)
         for event in events:
-            key = event.get("key", "")
-            if event["event"] in ("run filed", "run failed") and key in self.waiting:
-                del self.waiting[key]
-                self.last = f"{event.get('run')}: {event.get('told')}"
-                self._left = None
+            if (key := event.get("key", "")) in self.waiting:
+                self.last = f"{event.get('run')}: {event.get('told', 'begins')}"
+                if event["event"] in ("run filed", "run failed"):
+                    del self.waiting[key]
+                    self._left = None
         return events
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from conftest import CHECKOUT
 
 import mmer_core as mc
 from mmer_core import stats
-from mmer_core.__main__ import main
+from mmer_core.__main__ import _follow, main
 from mmer_core.watching import Watched
 
 
@@ -110,6 +110,29 @@ def test_following_ends_when_all_runs_are_tried(declared, capsys):
     assert main(["--study", declared, "status", "--follow"]) == 0
     told = capsys.readouterr().out
     assert "run failed: self_t fold 1 seed 1?[2J, failed, no luck" in told and "6 of 6 runs done" in told
+
+
+def test_following_tells_of_every_set_of_features(declared, tmp_path, capsys):
+    """Whether they share a ledger, whose events are told once, or not."""
+    study = mc.open_study(declared)
+    other = mc.Study(study.corpus, ["self_v"], [1], [1], study.protocol, study.ledger.folder)
+    third = mc.Study(study.corpus, ["self_t"], [1], [1], study.protocol, tmp_path / "apart")
+    watched = {"a": study, "b": other, "c": third}
+
+    def others():
+        for each in watched.values():
+            for run in each.runs:
+                each.ledger.log.say("run failed", run=f"{run}", key=run.key, told="failed, no luck")
+
+    third.ledger.folder.mkdir()
+    study.ledger.folder.mkdir()
+    threading.Timer(0.5, others).start()
+    _follow(watched)
+    told = capsys.readouterr().out
+    for name, each in watched.items():
+        n = len(each.runs)
+        assert f"Features {name}: {n} of {n} runs done" in told
+    assert told.count("no luck") == sum(len(each.runs) for each in watched.values())
 
 
 def test_status_loads_no_torch(declared):

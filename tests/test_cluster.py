@@ -86,6 +86,8 @@ def test_a_cluster_gives_the_bits_of_this_machine_and_survives_a_worker(demo, tm
         study.run(client, progress=False)
         client.submit(lambda: 1).result()
     assert study.failed() == {} and study.missing() == []
+    begun = {e["key"] for e in study.ledger.log.since(0)[0] if e["event"] == "run started"}
+    assert begun == {run.key for run in study.runs}  # workers of this machine say so
     tables = [one.results().drop(columns="seconds") for one in (here, study)]
     assert tables[0].equals(tables[1])
     for run in here.runs:

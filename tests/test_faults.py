@@ -28,6 +28,7 @@ from mmer_core import provenance, running, stats
 from mmer_core import record as record_module
 from mmer_core.events import Log
 from mmer_core.protocol import Protocol
+from mmer_core.watching import Watch
 
 SHORT = Protocol(max_epochs=1)
 
@@ -664,9 +665,28 @@ def test_running_are_the_runs_of_living_processes(demo, tmp_path):
     Log(log.file, dead.pid).say("run started", run=str(b), key=b.key)
     log.say("run started", run=str(c), key=c.key)
     log.say("run failed", run=str(c), key=c.key)
+    watch = Watch(study, study.runs)
+    log.say("run goes on", run=str(a), key=a.key, told="epoch 2")
+    assert watch.news() and (watch.done, watch.last) == (0, f"{a}: epoch 2")
     assert log.running().keys() == {a.key} and study.status()["running"].tolist() == [1]
     log.file.write_text(log.file.read_text().replace(socket.gethostname(), "elsewhere"))
     assert log.running() == {}
+    log.file.unlink()
+    Log(log.file, host="elsewhere").say("run started", run=str(a), key=a.key)
+    assert not log.file.exists()  # a worker on another machine leaves the file alone
+
+
+@pytest.mark.parametrize("way", ["threads", "stack"])
+def test_a_long_run_tells_how_far_it_is(demo, tmp_path, monkeypatch, way):
+    monkeypatch.setattr(running, "PULSE", 0.0)
+    study = mc.Study(demo, ["self_t"], [1], [1, 2], Protocol(max_epochs=3), tmp_path / "ledger")
+    with ThreadPoolExecutor(1) as threads:
+        study.run(progress=False, **({"device": "cpu"} if way == "stack" else {"executor": threads}))
+    for run in study.runs:
+        mine = [event for event in study.ledger.log.since(0)[0] if event.get("key") == run.key]
+        assert [e["event"] for e in mine] == ["run started", "run goes on", "run goes on", "run filed"]
+        for event, at in zip(mine[1:3], study.ledger.read(run).curve, strict=False):
+            assert event["told"] == f"epoch {at['epoch']} of 3 at most, accuracy {at['dev_accuracy']:.3f} on dev"
 
 
 # ------------------------------------------------------------------------------------------------- without weights

@@ -79,11 +79,11 @@ def test_a_stack_that_does_not_fit_is_halved(demo, tmp_path, monkeypatch):
 
     sizes = []
 
-    def small(corpus, variant, runs, protocol, device):
+    def small(corpus, variant, runs, protocol, device, heard):
         sizes.append(len(runs))
         if len(runs) > 1:
             raise torch.cuda.OutOfMemoryError("no room")
-        return train_stack(corpus, variant, runs, protocol, device)
+        return train_stack(corpus, variant, runs, protocol, device, heard)
 
     monkeypatch.setattr(running, "train_stack", small)
     study = mc.Study(demo, ["self_v"], [1, 2, 3], [1], Protocol(max_epochs=1), tmp_path)

@@ -58,9 +58,9 @@ def quick_run(monkeypatch):
     """Training on the spot happens in this process: starting others takes longer than the runs."""
     run = mc.Study.run
 
-    def quick(study, progress=True, stop=None):
+    def quick(study, progress=True, stop=None, retry=False):
         with ThreadPoolExecutor(1) as here:
-            return run(study, here, progress, stop=stop)
+            return run(study, here, progress, stop=stop, retry=retry)
 
     monkeypatch.setattr(mc.Study, "run", quick)
 
@@ -236,7 +236,7 @@ def test_a_training_is_told_and_can_be_stopped(untrained, aside):
 def test_runs_that_are_done_stay_when_a_training_is_stopped(untrained, quick_run, monkeypatch):
     quick = mc.Study.run
 
-    def stopped(study, progress, stop):
+    def stopped(study, progress, stop, retry):
         two = mc.Study(study.corpus, study.variants, [1], [1, 2], study.protocol, study.ledger.folder)
         quick(two, progress=False, stop=stop)
         panel["Stop"].click()
@@ -250,7 +250,7 @@ def test_runs_that_are_done_stay_when_a_training_is_stopped(untrained, quick_run
 
 
 def test_failed_training_is_told(untrained, monkeypatch):
-    def fail(study, progress, stop):
+    def fail(study, progress, stop, retry):
         raise FloatingPointError("loss <not> finite")
 
     monkeypatch.setattr(mc.Study, "run", fail)
@@ -258,6 +258,26 @@ def test_failed_training_is_told(untrained, monkeypatch):
     panel.train.click()
     assert "FloatingPointError: loss &lt;not&gt; finite" in panel.view.notice.value
     assert panel.train.layout.display == "" and panel["Stop"].layout.display == "none"
+
+
+def test_runs_that_failed_are_named_and_tried_again_on_request(untrained, quick_run, monkeypatch):
+    write = mc.Study._file
+    monkeypatch.setattr(
+        mc.Study,
+        "_file",
+        lambda self, run, done: write(self, run, ValueError("a <bad> day") if run.fold == 2 else done),
+    )
+    panel = Panel(widgets.results_panel(untrained))
+    panel.train.click()
+    told = panel.panel.children[1].line
+    assert panel.train.description == "Try Self T+V+A again (1 of 3 runs failed)" and not panel.train.layout.display
+    assert told.value == "1 failed, such as self_tva fold 2 seed 1: ValueError: a &lt;bad&gt; day"
+    monkeypatch.setattr(mc.Study, "_file", write)
+    Panel(widgets.results_panel(untrained)).train.click()  # as after a restart
+    assert not untrained.with_variants(["self_tva"]).missing()
+    panel["text"].value = False
+    panel["text"].value = True
+    assert panel.train.layout.display == "none" and told.value == ""
 
 
 def test_every_picture_can_be_saved(study, tmp_path, monkeypatch):

@@ -33,12 +33,18 @@ class Training(W.HBox):
         self._stopped, self._training, self._done = threading.Event(), False, done
 
     def offer(self, study: Study) -> None:
-        """Offer to train what this study lacks."""
-        self._offered, missing = study, study.missing()
-        name, left = variants_named(*study.variants), self._whole.seconds_left(missing)
+        """Offer to train what this study lacks, and when all of that was tried and failed, to try it again."""
+        self._offered, missing, failed = study, study.missing(), study.failed()
+        new = [run for run in missing if run not in failed]
+        name, left = variants_named(*study.variants), self._whole.seconds_left(new)
         about = f", about {duration(left)}" if left else ""
         self.button.layout.display = "" if missing and not self._training else "none"
-        self.button.description = f"Train {name} ({len(missing)} of {len(study.runs)} runs missing{about})"
+        self.button.description = f"Train {name} ({len(new)} of {len(study.runs)} runs missing{about})"
+        if failed and not new:
+            self.button.description = f"Try {name} again ({len(failed)} of {len(study.runs)} runs failed)"
+        if not self._training:
+            first = next(iter(failed.items()), None)
+            self.line.value = html.escape(f"{len(failed)} failed, such as {first[0]}: {first[1]}" if first else "")
 
     def _stop(self) -> None:
         self._stopped.set()
@@ -46,16 +52,17 @@ class Training(W.HBox):
 
     def _train(self) -> None:
         study = self._offered
+        retry = set(study.missing()) == set(study.failed())
         if not Training._going.acquire(blocking=False):
             raise MmerError("another training of this notebook is going on; stop it or wait for it")
         self._stopped.clear()
         self._training = True
         over = threading.Event()
-        ticker = threading.Thread(target=self._tick, args=(study, over), daemon=True)
+        ticker = threading.Thread(target=self._tick, args=(study, over, retry), daemon=True)
         self.button.layout.display, self.stop.layout.display, self.stop.disabled = "none", "", False
         try:
             ticker.start()
-            study.run(progress=False, stop=self._stopped)
+            study.run(progress=False, stop=self._stopped, retry=retry)
         finally:
             over.set()
             ticker.join()
@@ -64,12 +71,14 @@ class Training(W.HBox):
             self.stop.layout.display, self.line.value = "none", ""
             self._done()
 
-    def _tick(self, study: Study, over: threading.Event) -> None:
-        """Tell twice a second how many runs are done, and how long the others may take."""
-        watch = Watch(self._whole, study.missing())
+    def _tick(self, study: Study, over: threading.Event, retry: bool) -> None:
+        """Tell twice a second how many runs are done, how long the others may take, and what was heard last."""
+        failed = {} if retry else study.failed()
+        watch = Watch(self._whole, [run for run in study.missing() if run not in failed])
         while True:
             watch.news()
             if not self._stopped.is_set():
-                self.line.value = html.escape(f"Training {variants_named(*study.variants)}: {watch}")
+                last = f". {watch.last}" if watch.last else ""
+                self.line.value = html.escape(f"Training {variants_named(*study.variants)}: {watch}{last}")
             if over.wait(0.5):
                 return
