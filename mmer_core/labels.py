@@ -1,5 +1,6 @@
 """Labels: sets that the field uses, a mapping of one's own, or edges for scores; applied when a corpus is opened."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmer_core.corpus import Corpus
-from mmer_core.errors import MmerError
+from mmer_core.errors import CorpusError, MmerError
 from mmer_core.views import with_classes
 
 _SETS = pd.read_csv(Path(__file__).with_name("labelsets.csv"))
@@ -77,3 +78,19 @@ def _binned(corpus: Corpus, edges: Sequence[float]) -> Corpus:
     names = [f"below {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g} or more"]
     counts = ", ".join(f"{name}: {n}" for name, n in zip(names, np.bincount(label, minlength=len(names)), strict=True))
     return with_classes(corpus, label, names, corpus.name, [f"Classes by edges of the score: {counts}."])
+
+
+def class_of_rows(file: Path, rows: list[dict[str, str]], classes: list[str] | None) -> tuple[list[str], np.ndarray]:
+    """Names of the classes, and the label of each row: by name, or where corpus.toml names them also by number."""
+    given = [row["label"] for row in rows]
+    numbers = all(re.fullmatch(r"\d{1,9}", x) for x in given)
+    names = classes or sorted(set(given), key=(lambda x: (int(x), x)) if numbers else None)
+    if not classes and (score := next((x for x in given if re.fullmatch(r"-?\d*\.\d+|-\d+", x)), None)):
+        raise CorpusError(file, "names, or whole numbers from 0, of classes as labels", f"{score}; a score is no class")
+    for row in rows:
+        label = row["label"]
+        if label not in names and not (classes and numbers and int(label) < len(names)):
+            raise CorpusError(f"{file} line {row['line']}", f"a label of {', '.join(names)}", repr(label))
+    if len(names) < 2:
+        raise CorpusError(file, "labels of two classes or more", f"{names}")
+    return names, np.array([names.index(x) if x in names else int(x) for x in given])

@@ -503,6 +503,27 @@ def test_an_extraction_that_is_killed_goes_on_to_the_same_bytes(tmp_path, comman
     assert command(*arguments)[0] == 0 and digests(out) == digests(tmp_path / "whole")
 
 
+def test_a_set_that_is_added_leaves_stores_of_the_others_as_they_are(tmp_path, command):
+    """As the field does: MFCC first, an encoder weeks later; a setting of the set itself that changes is told."""
+    recordings(tmp_path / "wavs")
+    command(tmp_path / "wavs", tmp_path / "out", "--audio", "mfcc", "--text", "none", "--video", "none")
+    first, named = (
+        mc.open_corpus(tmp_path / "out", tmp_path / s, **c) for s, c in (("a", {}), ("b", {"audio": "mfcc"}))
+    )
+    time.sleep(1.1)  # stamps are of whole seconds
+    command(tmp_path / "wavs", tmp_path / "out", "--audio", "prosody", "--text", "none", "--video", "none")
+    assert mc.open_corpus(tmp_path / "out", tmp_path / "b", audio="mfcc").fingerprint == named.fingerprint
+    assert mc.open_corpus(tmp_path / "out", tmp_path / "c", audio="prosody").lengths["audio"].max() == 1
+    with pytest.raises(mc.CorpusError, match=r"audio = 'mfcc' or 'prosody'"):
+        mc.open_corpus(tmp_path / "out", tmp_path / "a")  # no longer clear which are meant
+    settings = tmp_path / "out" / "corpus.toml"
+    settings.write_text(settings.read_text().replace("rate = 100", "rate = 50"))
+    with pytest.raises(mc.CorpusError, match=rf"corpus.toml: .* changed since then; delete {named.path}"):
+        mc.open_corpus(tmp_path / "out", tmp_path / "b", audio="mfcc")
+    mc.open_corpus(tmp_path / "out", tmp_path / "c", audio="prosody")
+    assert first.fingerprint == named.fingerprint
+
+
 def test_a_set_is_not_mixed_with_what_something_else_made(tmp_path, command):
     source, out, own = recordings(tmp_path / "wavs", 4), tmp_path / "out", tmp_path / "own.toml"
     own.write_text('[text]\nextractor = "hash"\nwidth = 8\n')

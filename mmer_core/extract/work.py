@@ -199,11 +199,14 @@ def _file(out: Path, features: Features, recording: Recording) -> Path:
 
 
 def _write(file: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; one that says the same already stays, and whoever read it goes on."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if file.is_file() and file.read_bytes() == data:
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        scratch.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        scratch.write_bytes(data)
         os.replace(scratch, file)
     finally:
         scratch.unlink(missing_ok=True)

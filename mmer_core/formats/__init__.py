@@ -11,7 +11,7 @@ from mmer_core.errors import CorpusError, MmerError
 from mmer_core.folds import make_folds, partition
 from mmer_core.formats.affect import Splits
 from mmer_core.formats.amh import Tree
-from mmer_core.formats.plain import LABELS, TABLE, Folder
+from mmer_core.formats.plain import LABELS, SETTINGS, TABLE, Folder
 from mmer_core.labels import Classes, relabelled
 from mmer_core.paths import root
 from mmer_core.store import Source, write_store
@@ -94,11 +94,14 @@ def _imported(path: str | Path, store: str | Path | None, skip: bool, chosen: Ma
         corpus = open_store(store)
         if corpus.source != source:
             raise CorpusError(store, f"the store of {source}", f"one made from {corpus.source}; name another store")
-        _check_unchanged(corpus, path)
+        _check_unchanged(corpus, path, chosen)
         return corpus
     made = _source(path, skip, chosen)
     name = "-".join([made.facts["name"], *options]).replace("/", "-")
-    made.facts = {**made.facts, "name": name, "source": source, "stamp": _stamp(path)}
+    stamp = _stamp(path)
+    if SETTINGS in stamp and isinstance(made, Folder):
+        stamp[SETTINGS] += [Folder.said(path, chosen)]
+    made.facts = {**made.facts, "name": name, "source": source, "stamp": stamp}
     return write_store(made, store)
 
 
@@ -124,18 +127,19 @@ def _kind(path: Path) -> type[Tree] | type[Folder] | type[Splits] | None:
     return Tree if any(re.fullmatch(r"fold\d+", place.name) for place in path.glob("fold*")) else None
 
 
-def _stamp(path: Path) -> dict[str, list[int]]:
+def _stamp(path: Path) -> dict[str, list]:
     """Of the files of a source that a store depends on: size in bytes, and when they were changed last, in seconds."""
     kind, base = _kind(path), path if path.is_dir() else path.parent
     there = {f.relative_to(base).as_posix(): f.stat() for f in (kind.watched(path) if kind else []) if f.is_file()}
     return {name: [known.st_size, int(known.st_mtime)] for name, known in sorted(there.items())}
 
 
-def _check_unchanged(corpus: Corpus, path: Path) -> None:
+def _check_unchanged(corpus: Corpus, path: Path, chosen: Mapping[str, str]) -> None:
     """CorpusError if the source has another file, or a changed one, since it was imported; it may be gone."""
     if (known := corpus.stamp) is None:
         return  # imported before this was noted
     for name, stamp in _stamp(path).items():
-        if known.get(name) != stamp:
+        before = known.get(name, [])
+        if before[:2] != stamp and (len(before) < 3 or before[2] != Folder.said(path, chosen)):
             found = f"{'changed' if name in known else 'new'} since then; delete {corpus.path} to import again"
             raise CorpusError(f"{path}: {name}", "the file that was imported, if any", found)

@@ -9,7 +9,9 @@ As MERBench writes them, features may lie in features/<model>-FRA/ID.npy, and la
 then each modality is named, as in `open_corpus(folder, audio="chinese-hubert-large-FRA")`.
 """
 
+import hashlib
 import io
+import json
 import math
 import os
 import re
@@ -24,6 +26,7 @@ from mmer_core.corpus import MODALITIES, PARTS
 from mmer_core.description import file_name, names_a_file
 from mmer_core.errors import CorpusError
 from mmer_core.formats import pickles
+from mmer_core.labels import class_of_rows
 from mmer_core.store import Source, Utterance
 from mmer_core.texts import read_table, read_toml
 
@@ -64,7 +67,7 @@ class Folder(Source):
         for m, steps in self.steps.items():
             if steps * (room := 4 * self.heads[m][0][1]) > LARGEST:
                 raise CorpusError(folder / SETTINGS, f"lengths of {m} up to {LARGEST // room}", f"{steps}")
-        classes, self.label = _labels(self.table, self.rows, settings.get("classes"))
+        classes, self.label = class_of_rows(self.table, self.rows, settings.get("classes"))
         self.folds, self.placed = _placed(self.table, self.rows)
         own = {m: r for m, h in self.holders.items() if (r := sets.get(h.place.name, {}).get("rate"))}
         self.facts = {
@@ -76,6 +79,14 @@ class Folder(Source):
     def watched(folder: Path) -> list[Path]:
         """The small files that a store depends on, and archives."""
         return [folder / name for name in (TABLE, SETTINGS, LABELS)] + list(folder.glob("*.npz"))
+
+    @staticmethod
+    def said(folder: Path, chosen: Mapping[str, str]) -> str:
+        """A fingerprint of what corpus.toml says of these features: that others came does not change it."""
+        settings = _settings(folder / SETTINGS)
+        names = {place.name for place in _places(folder, chosen, settings.get("features", {})).values()}
+        settings["features"] = {name: x for name, x in settings.get("features", {}).items() if name in names}
+        return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def utterances(self) -> Iterator[Utterance]:
         seen = set()
@@ -275,22 +286,6 @@ def _places(folder: Path, chosen: Mapping[str, str], sets: Mapping[str, Mapping]
 def _sets(folder: Path) -> str:
     inner = folder / "features" if (folder / "features").is_dir() else folder
     return ", ".join(sorted(p.name for p in inner.iterdir() if p.is_dir() or p.suffix == ".npz"))
-
-
-def _labels(file: Path, rows: list[dict[str, str]], classes: list[str] | None) -> tuple[list[str], np.ndarray]:
-    """Names of the classes, and the label of each row: by name, or where corpus.toml names them also by number."""
-    given = [row["label"] for row in rows]
-    numbers = all(re.fullmatch(r"\d{1,9}", x) for x in given)
-    names = classes or sorted(set(given), key=(lambda x: (int(x), x)) if numbers else None)
-    if not classes and (score := next((x for x in given if re.fullmatch(r"-?\d*\.\d+|-\d+", x)), None)):
-        raise CorpusError(file, "names, or whole numbers from 0, of classes as labels", f"{score}; a score is no class")
-    for row in rows:
-        label = row["label"]
-        if label not in names and not (classes and numbers and int(label) < len(names)):
-            raise CorpusError(f"{file} line {row['line']}", f"a label of {', '.join(names)}", repr(label))
-    if len(names) < 2:
-        raise CorpusError(file, "labels of two classes or more", f"{names}")
-    return names, np.array([names.index(x) if x in names else int(x) for x in given])
 
 
 def _placed(file: Path, rows: list[dict[str, str]]) -> tuple[list[int], dict[str, list[tuple[int, str]]]]:
