@@ -18,6 +18,7 @@ from mmer_core.provenance import made_here
 from mmer_core.training import RunState, Trained, Trainer
 
 _EVERY = 600.0  # seconds from one to the next: a run that takes less never writes any
+_KEPT = 60 * 86400.0  # seconds that what was left behind waits for its study to go on
 _DIGEST = 16  # bytes before the state, of the state
 
 
@@ -53,6 +54,7 @@ class Resuming(Trainer):
         (state,) = states
         if not state.stopped and time.monotonic() - self.written >= _EVERY:
             self._write(state)
+            _tidy(self.file.parent)
             self.written = time.monotonic()
 
     def _read(self, state: RunState) -> None:
@@ -78,6 +80,14 @@ class Resuming(Trainer):
             with contextlib.suppress(OSError):
                 scratch.unlink()
             warnings.warn(f"{state.name} could not be resumed if it were killed: {error}", stacklevel=2)
+
+
+def _tidy(folder: Path) -> None:
+    """Take away what studies left that nobody went on with."""
+    with contextlib.suppress(OSError):
+        for left in folder.iterdir():
+            if time.time() - left.stat().st_mtime > _KEPT:
+                left.unlink()
 
 
 def _digest(data: bytes | memoryview) -> bytes:

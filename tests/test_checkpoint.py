@@ -1,6 +1,7 @@
 """A long run that is killed goes on where it was; a short one writes nothing."""
 
 import os
+import time
 from collections import Counter
 from functools import partial
 
@@ -66,8 +67,17 @@ def interrupted(demo, monkeypatch, run):
         patch.setattr(checkpoint.Resuming, "epoch", epoch)
         with pytest.raises(Stopped):
             running.trained(demo, run)
-    (file,) = (paths.own_folder() / "unfinished").iterdir()
-    return file
+    return paths.own_folder() / "unfinished" / file_name(demo, run)
+
+
+def test_what_nobody_goes_on_with_is_taken_away(demo, monkeypatch, place):
+    place.mkdir(parents=True)
+    for name, age in (("old", 61), ("young", 59)):
+        (place / name).write_bytes(b"")
+        os.utime(place / name, (time.time() - age * 86400,) * 2)
+    run = Run(demo.fingerprint, mc.Variant("t"), 1, 1, Protocol(max_epochs=3))
+    file = interrupted(demo, monkeypatch, run)
+    assert {left.name for left in place.iterdir()} == {"young", file.name}
 
 
 def test_a_damaged_checkpoint_is_told_and_the_run_begins_anew(demo, monkeypatch, place, rng):
