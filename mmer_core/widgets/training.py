@@ -22,8 +22,9 @@ class Training(W.HBox):
     _going = threading.Lock()
 
     def __init__(self, view: View, study: Study, done: Callable[[], None]):
-        self.button = W.Button(button_style="primary", layout=W.Layout(width="auto"), tooltip="train what is missing")
-        self.stop = W.Button(description="Stop", button_style="warning", layout=W.Layout(width="auto", display="none"))
+        whole = dict(width="auto", flex="0 0 auto")  # a long message beside a button does not cut its text
+        self.button = W.Button(button_style="primary", layout=W.Layout(**whole), tooltip="train what is missing")
+        self.stop = W.Button(description="Stop", button_style="warning", layout=W.Layout(**whole, display="none"))
         self.stop.tooltip = "stop the training; the runs that are done stay in the ledger"
         self.line = W.HTML()
         super().__init__([self.button, self.stop, self.line], layout=W.Layout(min_height="32px", align_items="center"))
@@ -43,8 +44,8 @@ class Training(W.HBox):
         if failed and not new:
             self.button.description = f"Try {name} again ({len(failed)} of {len(study.runs)} runs failed)"
         if not self._training:
-            first = next(iter(failed.items()), None)
-            self.line.value = html.escape(f"{len(failed)} failed, such as {first[0]}: {first[1]}" if first else "")
+            some = next((why if str(run) in why else f"{run}: {why}" for run, why in failed.items()), "")
+            self.line.value = html.escape(f"{len(failed)} failed, such as {some}" if failed else "")
 
     def _stop(self) -> None:
         self._stopped.set()
