@@ -67,8 +67,8 @@ def hearing(log: Log, run: Run) -> Callable[[RunState], None]:
     def heard(state: RunState) -> None:
         nonlocal last
         if not state.stopped and (now := time.monotonic()) - last >= PULSE:
-            told = f"epoch {len(state.curve)} of {run.protocol.max_epochs} at most, "
-            told += f"accuracy {state.curve[-1]['dev_accuracy']:.3f} on dev"
+            most = f" of {run.protocol.max_epochs} at most" if run.protocol.max_epochs else ""
+            told = f"epoch {len(state.curve)}{most}, accuracy {state.curve[-1]['dev_accuracy']:.3f} on dev"
             log.say("run goes on", run=str(run), key=run.key, told=told)
             last = now
 

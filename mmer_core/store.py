@@ -153,6 +153,7 @@ def _made_ready(utterance: Utterance) -> _Ready:
             notes.append(LEFT[m] if left else BEHIND[m])
             arrays[name], behind = (np.roll(arrays[name], n, axis=0), False) if left else (arrays[name], True)
         hashed = arrays[name][: None if behind else n]
+        key.update(bytes([behind]))
         key.update(np.ascontiguousarray(hashed).reshape(-1).view(np.uint8).data)
     key.update(repr((utterance.label, *map(int, lengths.values()))).encode())
     return _Ready(utterance, arrays, np.array(utterance.label, np.int64), lengths, key.digest(), notes)

@@ -15,6 +15,7 @@ import time
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from mmer_core import ledger as ledger_module
 from mmer_core import provenance, running, stats
 from mmer_core import record as record_module
 from mmer_core.events import Log
+from mmer_core.ledger import Run
 from mmer_core.protocol import Protocol
 from mmer_core.watching import Watch
 
@@ -687,6 +689,9 @@ def test_a_long_run_tells_how_far_it_is(demo, tmp_path, monkeypatch, way):
         assert [e["event"] for e in mine] == ["run started", "run goes on", "run goes on", "run filed"]
         for event, at in zip(mine[1:3], study.ledger.read(run).curve, strict=False):
             assert event["told"] == f"epoch {at['epoch']} of 3 at most, accuracy {at['dev_accuracy']:.3f} on dev"
+    paper = Run(demo.fingerprint, mc.Variant("t"), 1, 1, Protocol())  # which knows no last epoch
+    running.hearing(study.ledger.log, paper)(SimpleNamespace(stopped=False, curve=[{"dev_accuracy": 0.25}]))
+    assert study.ledger.log.since(0)[0][-1]["told"] == "epoch 1, accuracy 0.250 on dev"
 
 
 # ------------------------------------------------------------------------------------------------- without weights
