@@ -159,15 +159,13 @@ def test_an_interruption_keeps_finished_runs(demo, tmp_path, monkeypatch):
     def write(self, run, corpus, trained):
         started.append(run)
         if len(started) == 3:
-            threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
-            time.sleep(1)
-            raise OSError("cut off while writing")
+            signal.raise_signal(signal.SIGINT)  # while it is written
         return real(self, run, corpus, trained)
 
     monkeypatch.setattr(ledger_module.Ledger, "write", write)
     study = mc.Study(demo, ["self_t"], [1], None, SHORT, tmp_path)
     pool = here()
-    with pytest.raises((KeyboardInterrupt, OSError)):
+    with pytest.raises(KeyboardInterrupt):
         study.run(pool, progress=False)
     pool.shutdown()
     assert len(study.results()) == 2
