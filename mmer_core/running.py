@@ -293,4 +293,7 @@ def progress_bar(total: int, disable: bool = False) -> tqdm:
     """A tqdm bar for the place we are in: a terminal, or a notebook."""
     kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     notebook = hasattr(kernel, "kernel") and not disable
-    return (_NotebookBar if notebook else tqdm)(total=total, unit="run", disable=disable, ncols=100, smoothing=0)
+    bar = (_NotebookBar if notebook else tqdm)(total=total, unit="run", disable=disable, ncols=100, smoothing=0)
+    bar._time = time.monotonic  # its own clock may be set back meanwhile
+    bar.start_t = bar.last_print_t = time.monotonic()
+    return bar
