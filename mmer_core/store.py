@@ -64,8 +64,7 @@ class Source:
     def batches(self) -> Iterator[Iterable[Utterance]]:
         """All utterances in their order, BATCH at a time; any thread may go through a batch."""
         utterances = self.utterances()
-        while some := [*islice(utterances, BATCH)]:
-            yield some
+        return iter(lambda: [*islice(utterances, BATCH)], [])
 
     def digests(self, rows: list[bytes]) -> list[bytes]:
         """What the fingerprint is made of, besides the folds."""
@@ -151,10 +150,9 @@ def _made_ready(utterance: Utterance) -> _Ready:
         if m in BEHIND and length and behind:  # text has its length from its words
             left = not arrays[name][:-n].any()
             notes.append(LEFT[m] if left else BEHIND[m])
-            arrays[name], behind = (np.roll(arrays[name], n, axis=0), False) if left else (arrays[name], True)
-        hashed = arrays[name][: None if behind else n]
+            arrays[name], behind = np.roll(arrays[name], n * left, axis=0), not left
         key.update(bytes([behind]))
-        key.update(np.ascontiguousarray(hashed).reshape(-1).view(np.uint8).data)
+        key.update(np.ascontiguousarray(arrays[name][: None if behind else n]).data)
     key.update(repr((utterance.label, *map(int, lengths.values()))).encode())
     return _Ready(utterance, arrays, np.array(utterance.label, np.int64), lengths, key.digest(), notes)
 
@@ -194,8 +192,7 @@ class _Intake:
         new = []
         for ready in batch:
             utterance = ready.utterance
-            for note in ready.notes:
-                self.tally[note] += len(utterance.places) or 1
+            self.tally.update(dict.fromkeys(ready.notes, len(utterance.places) or 1))
             if NO_VIDEO in ready.notes:
                 for k, _ in utterance.places:
                     self.dropped[k] += 1
@@ -270,8 +267,8 @@ class _Intake:
         tally = {**self.tally, "same utterance twice in one part of a fold": twice}
         counts = [f"{len(self.rows)} different utterances in {len(self.source.folds) or 'no'} folds."]
         counts += [f"{count} rows (over all folds): {what}." for what, count in tally.items() if count]
-        empty = [name for k, name in enumerate(self.source.facts["classes"]) if k not in self.labels]
-        counts += [f"No utterance has the label {name!r}." for name in empty]
+        classes = enumerate(self.source.facts["classes"])
+        counts += [f"No utterance has the label {name!r}." for k, name in classes if k not in self.labels]
         return self.source.findings(counts, list(self._overlaps()))
 
     def _overlaps(self) -> Iterator[str]:
