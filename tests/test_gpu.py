@@ -17,7 +17,8 @@ import mmer_core as mc  # noqa: E402
 from mmer_core.corpus import Size, Sizes  # noqa: E402
 from mmer_core.kernels import attention, dropout, gru, on_gpu  # noqa: E402
 
-TIGHT = dict(rtol=2e-5, atol=2e-6)
+# of the largest element; in 150 draws of the case below, these forms and the plain ones in float32 are off by 6.6e-6
+TIGHT = 1e-5
 
 
 def drawn(*shape):
@@ -33,7 +34,7 @@ def double(*tensors):
 
 
 def close(found, wanted):
-    torch.testing.assert_close(found.double(), wanted, **TIGHT)
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TIGHT * wanted.abs().max().item())
 
 
 @pytest.mark.parametrize("units, runs, group, steps", [(60, 2, 3, 7), (17, 1, 18, 4), (70, 1, 2, 1)])
