@@ -1,6 +1,9 @@
 """Features of recordings: against independent computations, tiny encoders made here, and recordings with troubles."""
 
+import dataclasses
+import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -226,6 +229,11 @@ def saved(tmp_path_factory):
         config = getattr(t, f"{name}Config")(**SMALL, **CONVOLUTIONS, **POSITIONS)
         getattr(t, f"{name}Model")(config).save_pretrained(root / name)
         t.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(root / name)
+        large = getattr(t, f"{name}Config")(
+            **SMALL, **CONVOLUTIONS, **POSITIONS, feat_extract_norm="layer", do_stable_layer_norm=True
+        )
+        getattr(t, f"{name}Model")(large).save_pretrained(root / f"{name}Large")
+        t.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(root / f"{name}Large")
     whisper = t.WhisperConfig(
         d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=24, decoder_layers=1,
         decoder_attention_heads=2, decoder_ffn_dim=24, vocab_size=60, num_mel_bins=80, pad_token_id=0,
@@ -250,7 +258,11 @@ def saved(tmp_path_factory):
     ]
     (root / "vocab.txt").write_text("\n".join(vocabulary))
     t.BertModel(t.BertConfig(vocab_size=len(vocabulary), **SMALL)).save_pretrained(root / "Bert")
-    t.BertTokenizerFast(vocab={word: i for i, word in enumerate(vocabulary)}).save_pretrained(root / "Bert")
+    t.RobertaModel(t.RobertaConfig(vocab_size=len(vocabulary), **SMALL, pad_token_id=0)).save_pretrained(
+        root / "Roberta"
+    )
+    for name in ("Bert", "Roberta"):
+        t.BertTokenizerFast(vocab={word: i for i, word in enumerate(vocabulary)}).save_pretrained(root / name)
     t.ResNetModel(t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1])).save_pretrained(
         root / "ResNet"
     )
@@ -318,6 +330,20 @@ def test_words_are_the_means_of_their_pieces(saved):
     assert made.rate is None and made.compute(Recording("u", {"text": ""})).shape == (1, 16)
 
 
+def test_words_that_the_model_does_not_see_are_told(saved, tmp_path):
+    shutil.copytree(saved / "Bert", tmp_path / "short")
+    settings = json.loads((tmp_path / "short/tokenizer_config.json").read_text())
+    (tmp_path / "short/tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 6}))
+    made = encoders.words(str(tmp_path / "short"))
+    every = [Recording("u", {"text": text}) for text in ("you know", "", "you unhappyness know", "you \x00 know")]
+    assert [len(made.compute(r)) for r in every] == [2, 1, 2, 2]
+    assert [len(x) for _, x in made.encoder.together(every, "cpu")] == [2, 1, 2, 2]
+    assert made.told(every) == [
+        "2 texts have words that short does not see: behind its 6 pieces, or of signs it drops."
+    ]
+    assert made.told(every[:2]) == []
+
+
 def test_a_model_that_is_not_there_is_one_clear_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for make in (encoders.speech, encoders.words, encoders.image, encoders.resnet101):
@@ -342,7 +368,7 @@ def film(file, seconds=2.0, rate=12, size=(96, 64)):
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = *size, "yuv420p", 4_000_000
         for i in range(round(seconds * rate)):
             x = np.zeros((size[1], size[0], 3), np.uint8)
-            x[:, : size[0] // 2, 0], x[:, size[0] // 2 :, 2] = 100 + 6 * i, 200
+            x[:, : size[0] // 2, 0], x[:, size[0] // 2 :, 2] = min(255, 100 + 6 * i), 200
             for packet in stream.encode(av.VideoFrame.from_ndarray(x, format="rgb24")):
                 out.mux(packet)
         for packet in stream.encode(None):
@@ -402,6 +428,57 @@ def test_images_of_transformers(saved, tmp_path, name):
     found = made.compute(seen(film(tmp_path / "a.avi")))
     assert found.shape == (4, 16) and np.isfinite(found).all() and made.made["size"] == 32
     assert (made.name, made.rate) == (name, 2)
+
+
+# ------------------------------------------------------------------------------------------------- in batches
+
+
+def utterances(tmp_path, rng, longest):
+    """Recordings of many lengths, of all kinds; and one that cannot be read."""
+    seconds = [*rng.uniform(0.05, 1.2, 11), longest]
+    text = [" ".join(rng.choice(["you", "unhappyness", "know", "don't"], n)) for n in (*range(10), 17, 100)]
+    made = [
+        Recording(
+            f"u{i}",
+            {"text": text[i]},
+            sound=write(tmp_path / f"u{i}.wav", noise(seconds[i], seed=i)),
+            video=film(tmp_path / f"u{i}.avi", max(0.4, seconds[i])),
+        )
+        for i in range(12)
+    ]
+    (tmp_path / "odd.wav").write_text("no sound")
+    return [*made[:5], Recording("odd", {}, sound=tmp_path / "odd.wav", video=tmp_path / "odd.wav"), *made[5:]]
+
+
+SPEECH = ["Wav2Vec2", "Wav2Vec2Large", "Hubert", "HubertLarge", "WavLM", "WavLMLarge", "Whisper"]
+ENCODERS = [*(("speech", x) for x in SPEECH), ("words", "Bert"), ("words", "Roberta"), ("image", "ViT")]
+
+
+@pytest.mark.parametrize("kind, name", [*ENCODERS, ("resnet101", "ResNet")])
+def test_in_batches_as_alone_and_whatever_is_beside(saved, tmp_path, rng, kind, name):
+    every = utterances(tmp_path, rng, longest=31.0 if name == "Whisper" else 6.0)
+    settings = {} if kind == "resnet101" else {"rate": 12} if kind == "image" else {"layer": "mean"}
+    made = getattr(encoders, kind)(str(saved / name), **settings)
+    small = dataclasses.replace(made.encoder, most=5 * made.encoder.multiple)  # five rows, and more than one batch
+    found = {r.id: x for r, x in small.together(every, "cpu")}
+    assert len(found) == len(every)
+    for recording in every:
+        if recording.id == "odd" and kind != "words":
+            assert isinstance(found["odd"], mc.CorpusError)
+        else:
+            wanted = made.compute(recording)
+            assert found[recording.id].shape == wanted.shape and found[recording.id].dtype == np.float32
+            np.testing.assert_allclose(found[recording.id], wanted, atol=2e-5)
+    for others in (every[::-1], every[3:7], every[10:]):
+        for recording, x in small.together(others, "cpu"):
+            assert isinstance(x, Exception) or x.tobytes() == found[recording.id].tobytes()
+
+
+def test_a_batch_that_fails_is_told_of_each_of_its_recordings(saved, tmp_path, monkeypatch):
+    made = encoders.words(str(saved / "Bert"))
+    monkeypatch.setattr(made.encoder.network, "forward", lambda *a, **k: 1 / 0)
+    found = list(made.encoder.together([Recording(f"u{i}", {"text": "you"}) for i in range(3)], "cpu"))
+    assert [r.id for r, _ in found] == ["u0", "u1", "u2"] and all(isinstance(x, ZeroDivisionError) for _, x in found)
 
 
 # ------------------------------------------------------------------------------------------------ the folder
@@ -501,6 +578,37 @@ def test_an_extraction_that_is_killed_goes_on_to_the_same_bytes(tmp_path, comman
     assert command(*arguments)[0] == 0
     arguments[1] = tmp_path / "whole"
     assert command(*arguments)[0] == 0 and digests(out) == digests(tmp_path / "whole")
+
+
+def test_on_a_device_in_batches_to_the_same_bytes_after_an_interruption(saved, tmp_path, command):
+    """A device that is not called "cpu": what comes after a half is as if nothing had happened; all as on the CPU."""
+    source, own = recordings(tmp_path / "wavs", 25), tmp_path / "own.toml"
+    own.write_text(
+        f'[text]\nextractor = "words"\nmodel = "{saved / "Bert"}"\n'
+        f'[audio]\nextractor = "speech"\nmodel = "{saved / "WavLM"}"\nstride = 2\n'
+    )
+    (source / "deep/er/u4.wav").write_bytes(b"RIFF no sound")
+    cpu, whole, halved = (tmp_path / name for name in ("cpu", "whole", "halved"))
+    assert command(source, cpu, "--recipe", own, "--skip")[0] == 0
+    code, told = command(source, whole, "--recipe", own, "--skip", "--device", "cpu:0")
+    assert code == 0 and "u4 is left out: " in told and "24 utterances are in" in told
+    files = sorted(f.relative_to(cpu) for f in cpu.rglob("*.npy"))
+    assert files == sorted(f.relative_to(whole) for f in whole.rglob("*.npy")) and len(files) == 25 + 24
+    for file in files:
+        np.testing.assert_allclose(np.load(whole / file), np.load(cpu / file), atol=2e-5)
+    assert any((whole / file).read_bytes() != (cpu / file).read_bytes() for file in files)  # they were padded
+    shutil.copytree(whole, halved)
+    for file in (*files[::2], "utterances.csv"):
+        (halved / file).unlink()
+    assert command(source, halved, "--recipe", own, "--skip", "--device", "cpu:0")[0] == 0
+    assert digests(halved) == digests(whole)
+
+
+def test_a_device_that_is_not_there_is_told_before_any_work(tmp_path, command):
+    source = recordings(tmp_path / "wavs", 3)
+    for device in ("gpu", "cuda:99", ""):
+        code, told = command(source, tmp_path / "out", "--audio", "mfcc", "--device", device)
+        assert code == 2 and "device: one that torch can use here" in told and not (tmp_path / "out").exists()
 
 
 def test_a_set_that_is_added_leaves_stores_of_the_others_as_they_are(tmp_path, command):

@@ -1,11 +1,13 @@
 """Pretrained encoders of speech, words and pictures: folders, or names under which `transformers` finds them.
 
-A recording goes through alone, so that the same recording gives the same bits whatever else is extracted.
+On the CPU a recording goes through alone; on a GPU in batches that are padded so that this changes nothing but the
+last bits (`batches`).
 """
 
 import hashlib
 import json
-import os
+import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmer_core.errors import MmerError
+from mmer_core.extract.batches import Encoder
 from mmer_core.extract.features import Features, extractor
 from mmer_core.extract.found import Recording
 from mmer_core.extract.media import pictures, sound
@@ -22,7 +25,7 @@ from mmer_core.extract.media import pictures, sound
 FRAMES = 3  # a second, as in the study
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 CHUNK = 30  # seconds that Whisper hears at a time
-DEVICE = "MMER_EXTRACT_DEVICE"  # where encoders run, in the environment of a worker
+SPEECH, WORDS, PICTURES = 1 << 14, 1 << 12, 64  # steps in a batch: five minutes at 50 a second, word pieces, frames
 
 
 def _load(kind: str, model: str, what: str, **options: Any) -> Any:
@@ -40,15 +43,15 @@ def _load(kind: str, model: str, what: str, **options: Any) -> Any:
         ) from None
 
 
-def _encoder(model: str, what: str, part: str = "") -> tuple[torch.nn.Module, str]:
-    """A network in evaluation mode on its device, or a part of it, and a digest of its weights."""
+def _encoder(model: str, what: str, part: str = "") -> tuple[Any, str]:
+    """A network in evaluation mode, or a part of it, and a digest of its weights."""
     network = _load("AutoModel", model, what)
     network = getattr(network, part, network) if part else network
     found = hashlib.blake2b(digest_size=8)
     for name, w in sorted(network.state_dict().items()):
         found.update(name.encode())
         found.update(w.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return network.to(os.environ.get(DEVICE, "cpu")).eval(), found.hexdigest()
+    return network.eval(), found.hexdigest()
 
 
 def _chosen(hidden: tuple[Tensor, ...], last: Tensor, layer: int | str) -> Tensor:
@@ -80,52 +83,84 @@ def speech(model: str, layer: int | str = "last", stride: int = 1) -> Features:
         raise MmerError(f"speech: stride is a whole number from 1 on; got {stride!r}")
     prepare = _load("AutoFeatureExtractor", model, "speech")
     rate = prepare.sampling_rate
-    states, each = (_whisper if hasattr(prepare, "n_fft") else _wav)(network, prepare, layer)
-
-    def compute(recording: Recording) -> np.ndarray:
-        x = states(sound(recording, rate))
-        return np.stack([x[i : i + stride].mean(0) for i in range(0, len(x), stride)]).astype(np.float32)
-
+    through, each = (_whisper if hasattr(prepare, "n_fft") else _wav)(network, prepare, layer, stride)
     name = model.rstrip("/").split("/")[-1]
     made = _made("speech", model, digest, layer=layer, stride=stride, sampling_rate=rate)
-    return Features(name, "audio", compute, made, rate / each / stride)
+    return Features(name, "audio", through.alone, made, rate / each / stride, encoder=through)
 
 
 def _kind(model: str, what: str) -> str:
     return _load("AutoConfig", model, what).model_type
 
 
-def _wav(network: Any, prepare: Any, layer: int | str) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-    """The states of a sound by a network that hears samples; and samples a step."""
+def _strided(states: Tensor, stride: int) -> np.ndarray:
+    """Of each `stride` steps the mean."""
+    x = states.cpu().numpy()
+    return np.stack([x[i : i + stride].mean(0) for i in range(0, len(x), stride)]).astype(np.float32)
+
+
+def _wav(network: Any, prepare: Any, layer: int | str, stride: int) -> tuple[Encoder, int]:
+    """A network that hears samples; and samples a step.
+
+    Its convolutions see one recording at a time, since their group norm knows no padding. All behind them sees a batch,
+    with a mask of what is padding.
+    """
     least, each = 1, 1
     for kernel, step in zip(reversed(network.config.conv_kernel), reversed(network.config.conv_stride), strict=True):
         least, each = (least - 1) * step + kernel, each * step
 
-    @torch.inference_mode()
-    def states(x: np.ndarray) -> np.ndarray:
+    def read(recording: Recording) -> Tensor:
+        x = sound(recording, prepare.sampling_rate)
         x = np.pad(x, (0, max(0, least - len(x))))  # at least one step
-        ready = prepare(x, sampling_rate=prepare.sampling_rate, return_tensors="pt").input_values
-        out = network(ready.to(network.device), output_hidden_states=True)
-        return _chosen(out.hidden_states, out.last_hidden_state, layer)[0].cpu().numpy()
+        return prepare(x, sampling_rate=prepare.sampling_rate, return_tensors="pt").input_values[0]
 
-    return states, each
-
-
-def _whisper(network: Any, prepare: Any, layer: int | str) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-    """The states of Whisper's encoder, without those of the silence that fills up 30 seconds; and samples a step."""
-    each = 2 * prepare.hop_length
+    def steps(x: Tensor) -> int:
+        return 1 + (len(x) - least) // each
 
     @torch.inference_mode()
-    def states(x: np.ndarray) -> np.ndarray:
-        found = []
-        for start in range(0, len(x), whole := CHUNK * prepare.sampling_rate):
-            part = x[start : start + whole]
-            ready = prepare(part, sampling_rate=prepare.sampling_rate, return_tensors="pt").input_features
-            out = network(ready.to(network.device), output_hidden_states=True)
-            found.append(_chosen(out.hidden_states, out.last_hidden_state, layer)[0, : -(-len(part) // each)])
-        return torch.cat(found).cpu().numpy()
+    def states(some: list[Tensor], to: int) -> list[np.ndarray]:
+        n, convolutions = [steps(x) for x in some], network.feature_extractor
+        heard = [convolutions(x[None].to(network.device))[0] for x in some]  # each [C, T]
+        batch, mask = heard[0][None], None
+        if len(some) > 1 or n[0] < to:
+            batch = torch.stack([torch.nn.functional.pad(x, (0, to - x.shape[1])) for x in heard])
+            samples = torch.arange(least + (to - 1) * each, device=batch.device)
+            mask = (samples < torch.tensor([[least + (t - 1) * each] for t in n], device=batch.device)).int()
+        network.feature_extractor = torch.nn.Identity()
+        try:
+            with warnings.catch_warnings():  # WavLM's, of two kinds of mask that torch joins
+                warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask")
+                out = network(batch, attention_mask=mask, output_hidden_states=True)
+        finally:
+            network.feature_extractor = convolutions
+        found = _chosen(out.hidden_states, out.last_hidden_state, layer)
+        return [_strided(x[:t], stride) for x, t in zip(found, n, strict=True)]
 
-    return states, each
+    return Encoder(network, read, steps, states, 64, SPEECH), each
+
+
+def _whisper(network: Any, prepare: Any, layer: int | str, stride: int) -> tuple[Encoder, int]:
+    """Whisper's encoder, without the states of the silence that fills up 30 seconds; and samples a step."""
+    each, whole = 2 * prepare.hop_length, CHUNK * prepare.sampling_rate
+
+    def read(recording: Recording) -> list[tuple[Tensor, int]]:
+        """Spectrum and steps of each 30 seconds."""
+        x = sound(recording, prepare.sampling_rate)
+        parts = [x[start : start + whole] for start in range(0, len(x), whole)]
+        ready = (prepare(part, sampling_rate=prepare.sampling_rate, return_tensors="pt") for part in parts)
+        return [(one.input_features[0], -(-len(part) // each)) for one, part in zip(ready, parts, strict=True)]
+
+    @torch.inference_mode()
+    def states(some: list[list[tuple[Tensor, int]]], to: int) -> list[np.ndarray]:
+        found: list[list[Tensor]] = [[] for _ in some]
+        for parts in zip(*some, strict=True):  # the first 30 seconds of all, the second, ..
+            ready = torch.stack([spectrum for spectrum, _ in parts]).to(network.device)
+            out = network(ready, output_hidden_states=True)
+            for row, x in enumerate(_chosen(out.hidden_states, out.last_hidden_state, layer)):
+                found[row].append(x[: parts[row][1]])
+        return [_strided(torch.cat(xs), stride) for xs in found]
+
+    return Encoder(network, read, lambda x: len(x) * (whole // each), states, whole // each, SPEECH), each
 
 
 @extractor
@@ -133,19 +168,45 @@ def words(model: str, layer: int | str = "last") -> Features:
     """One vector a word (as blanks separate them) of RoBERTa, BERT and their kin: the mean of its pieces' states."""
     network, digest = _encoder(model, "words")
     _check_layer(layer, network, "words")
-    split = _load("AutoTokenizer", model, "words", use_fast=True, add_prefix_space=True)
+    split, one_at_a_time = (
+        _load("AutoTokenizer", model, "words", use_fast=True, add_prefix_space=True),
+        threading.Lock(),
+    )
+
+    def read(recording: Recording) -> Any:
+        each = recording.facts.get("text", "").split()
+        with one_at_a_time:  # a tokenizer is for one thread
+            return split(each, is_split_into_words=True, truncation=True)
 
     @torch.inference_mode()
-    def compute(recording: Recording) -> np.ndarray:
-        each = recording.facts.get("text", "").split()
-        ready = split([each], is_split_into_words=True, truncation=True, return_tensors="pt")
-        out = network(**ready.to(network.device), output_hidden_states=True)
-        x, place = _chosen(out.hidden_states, out.last_hidden_state, layer)[0].cpu(), ready.word_ids()
-        pieces = [[i for i, at in enumerate(place) if at == n] for n in range(len(each))]
-        found = [x[some].mean(0) for some in pieces if some] or [x[0]]  # of no words: the state of the start
-        return torch.stack(found).numpy().astype(np.float32)
+    def states(some: list[Any], to: int) -> list[np.ndarray]:
+        to = min(to, split.model_max_length)  # no more places than the network has
+        ids, mask = torch.full((len(some), to), split.pad_token_id or 0), torch.zeros(len(some), to, dtype=torch.long)
+        for row, x in enumerate(some):
+            ids[row, : len(x.input_ids)], mask[row, : len(x.input_ids)] = torch.tensor(x.input_ids), 1
+        out = network(ids.to(network.device), mask.to(network.device), output_hidden_states=True)
+        found = _chosen(out.hidden_states, out.last_hidden_state, layer).cpu()
+        return [_of_words(x, ready.word_ids()) for x, ready in zip(found, some, strict=True)]
 
-    return Features(model.rstrip("/").split("/")[-1], "text", compute, _made("words", model, digest, layer=layer))
+    name, made = model.rstrip("/").split("/")[-1], _made("words", model, digest, layer=layer)
+
+    def told(recordings: list[Recording]) -> list[str]:
+        cut = sum({*read(r).word_ids()} - {None} != {*range(len(r.facts.get("text", "").split()))} for r in recordings)
+        most = f"behind its {split.model_max_length} pieces, or of signs it drops"
+        return [f"{cut} texts have words that {name} does not see: {most}."] if cut else []
+
+    through = Encoder(network, read, lambda x: len(x.input_ids), states, 16, WORDS)
+    return Features(name, "text", through.alone, made, told=told, encoder=through)
+
+
+def _of_words(x: Tensor, place: list[int | None]) -> np.ndarray:
+    """The mean over the pieces of each word; of no words, the state of the start."""
+    pieces: dict[int, list[int]] = {}
+    for i, word in enumerate(place):
+        if word is not None:
+            pieces.setdefault(word, []).append(i)
+    found = [x[some].mean(0) for some in pieces.values()] or [x[0]]
+    return torch.stack(found).numpy().astype(np.float32)
 
 
 @extractor
@@ -170,13 +231,23 @@ def _pictures(
     size, scale = _preparation(model)
     mean, std = (torch.tensor(scale[key]).view(3, 1, 1) for key in ("image_mean", "image_std"))
 
-    @torch.inference_mode()
-    def compute(recording: Recording) -> np.ndarray:
-        x = torch.from_numpy(pictures(recording, rate, size, grow)).permute(0, 3, 1, 2) / 255
-        out = network(((x - mean) / std).to(next(network.parameters()).device))
-        return vector(out).cpu().numpy().astype(np.float32)
+    def read(recording: Recording) -> Tensor:
+        return torch.from_numpy(pictures(recording, rate, size, grow))
 
-    return Features(name, "video", compute, _made(extractor, model, digest, rate=rate, size=size), float(rate))
+    @torch.inference_mode()
+    def states(some: list[Tensor], to: int) -> list[np.ndarray]:
+        device = next(network.parameters()).device
+        every = torch.cat([x[torch.arange(to).clamp(max=len(x) - 1)] for x in some])  # the last one is repeated
+        found = []
+        for part in every.split(PICTURES):
+            x = part.to(device).permute(0, 3, 1, 2) / 255
+            found.append(vector(network((x - mean.to(device)) / std.to(device))).cpu())
+        rows = torch.cat(found).numpy().astype(np.float32).reshape(len(some), to, -1)
+        return [row[: len(x)] for row, x in zip(rows, some, strict=True)]
+
+    through = Encoder(network, read, len, states, 8, PICTURES)
+    made = _made(extractor, model, digest, rate=rate, size=size)
+    return Features(name, "video", through.alone, made, float(rate), encoder=through)
 
 
 def _preparation(model: str) -> tuple[int, dict]:

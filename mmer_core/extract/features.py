@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmer_core.errors import CorpusError, MmerError
+from mmer_core.extract.batches import Encoder
 from mmer_core.extract.found import Recording
 from mmer_core.extract.media import sound
 
@@ -36,6 +37,7 @@ class Features:
     made: Mapping[str, Any] = field(default_factory=dict)  # extractor, version, and what else decides the numbers
     rate: float | None = None  # frames a second; None where a step is a word, or the utterance
     told: Callable[[list[Recording]], list[str]] = lambda recordings: []  # what is to be known of all
+    encoder: Encoder | None = None  # for many recordings at a time, on a GPU
 
 
 EXTRACTORS: dict[str, Callable[..., Features]] = {}

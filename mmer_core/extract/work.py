@@ -14,7 +14,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,12 @@ from tqdm import tqdm
 
 from mmer_core.corpus import MODALITIES
 from mmer_core.errors import CorpusError, MmerError
-from mmer_core.extract.encoders import DEVICE
 from mmer_core.extract.features import EXTRACTORS, Features, build
 from mmer_core.extract.found import Found, Recording
 from mmer_core.extract.media import oddities
 from mmer_core.extract.recordings import find
 from mmer_core.formats.plain import COLUMNS, SETTINGS, TABLE
-from mmer_core.running import in_own
+from mmer_core.running import check_device, in_own
 from mmer_core.texts import read_toml
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -39,6 +38,7 @@ FIELDS = ("id", "label", *COLUMNS, "fold", "part")
 WORTH_A_WORKER = 30  # recordings: to start a process takes seconds
 MOST_NAMED = 20  # recordings that an error names
 Recipe = Mapping[str, Mapping[str, Any]]  # by modality the settings of its extractor
+Results = Generator[tuple[Recording, str], None, None]  # each recording, and why it failed, or nothing
 
 
 def recipe(name: str, chosen: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -75,11 +75,12 @@ def extract(
         source: recordings, IEMOCAP's release or MELD (see `recordings.find`), with the table of utterances if named.
         settings: see `recipe`.
         skip: leave out recordings that are missing or cannot be read (told), instead of refusing to end with them.
-        device: where encoders run; on one that is no "cpu", one process does all.
+        device: where encoders run: on one that is no "cpu", many recordings at a time, in this process.
 
     MmerError, before any work, for settings that cannot be had; CorpusError for recordings that are missing, or at the
     end for those that cannot be read, with the reasons. What was computed stays, and is not computed again.
     """
+    check_device(device)
     source, out = Path(source).resolve(), Path(out).resolve()
     found = find(source, None if table is None else Path(table).resolve())
     sets = {m: build(m, x) for m, x in settings.items()}
@@ -135,27 +136,58 @@ def _carry_out(
     out: Path, recordings: list[Recording], settings: Recipe, sets: Mapping[str, Features], device: str, progress: bool
 ) -> tuple[dict[str, str], Counter]:
     """Compute what is not there yet; returns why recordings failed, and what was done to how many of the others."""
-    here = {m: f for m, f in sets.items() if "file" in f.made}  # large tables of words are read by one process
-    there = {m: settings[m] for m in sets if m not in here}
-    failed: dict[str, str] = {}
     notes: Counter = Counter()
     if "audio" in sets and (rate := sets["audio"].made.get("sampling_rate")):
         told = {r.id: _told(r, rate) for r in recordings}
         notes.update(note for found in told.values() for note in found)
-    todo = [r for r in recordings if any(not _file(out, f, r).is_file() for f in sets.values())]
-    workers = 1 if device != "cpu" else min(cpu_count(), 1 + len(todo) // WORTH_A_WORKER)
-    work = partial(_one, str(out), json.dumps(there), device)
-    bar = tqdm(
-        total=len(recordings), initial=len(recordings) - len(todo), unit="recording", ncols=100, disable=not progress
-    )
-    with bar, contextlib.closing(in_own(work, todo.copy(), workers)) as results:
+    together = {m: f for m, f in sets.items() if f.encoder and device != "cpu"}
+    alone = {m: f for m, f in sets.items() if m not in together}
+    ways: list[tuple[list[Recording], Results]] = []
+    if alone:
+        todo = _todo(out, recordings, alone.values())
+        ways.append((todo, _one_by_one(out, todo, settings, alone)))
+    for features in together.values():
+        todo = _todo(out, recordings, [features])
+        ways.append((todo, _in_batches(out, todo, features, device)))
+    failed: dict[str, str] = {}
+    total = len(ways) * len(recordings)
+    there = total - sum(len(todo) for todo, _ in ways)
+    with tqdm(total=total, initial=there, unit="recording", ncols=100, disable=not progress) as bar:
+        for _, way in ways:
+            with contextlib.closing(way) as results:
+                for recording, why in results:
+                    if why:
+                        failed.setdefault(recording.id, why)
+                    bar.update()
+    return {r.id: failed[r.id] for r in recordings if r.id in failed}, notes
+
+
+def _todo(out: Path, recordings: list[Recording], sets: Collection[Features]) -> list[Recording]:
+    return [r for r in recordings if any(not _file(out, features, r).is_file() for features in sets)]
+
+
+def _one_by_one(out: Path, todo: list[Recording], settings: Recipe, sets: Mapping[str, Features]) -> Results:
+    """Each recording through all these sets, on all cores."""
+    here = {m: f for m, f in sets.items() if "file" in f.made}  # large tables of words are read by one process
+    work = partial(_one, str(out), json.dumps({m: settings[m] for m in sets if m not in here}))
+    with contextlib.closing(in_own(work, todo.copy(), min(cpu_count(), 1 + len(todo) // WORTH_A_WORKER))) as results:
         for recording, why in results:
-            if isinstance(why, Exception):
-                why = f"{type(why).__name__}: {why}"
-            if why := why or _computed(out, here.values(), recording):
-                failed[recording.id] = why
-            bar.update()
-    return {r.id: failed[r.id] for r in todo if r.id in failed}, notes
+            yield (
+                recording,
+                _why(why) if isinstance(why, Exception) else why or _computed(out, here.values(), recording),
+            )
+
+
+def _in_batches(out: Path, todo: list[Recording], features: Features, device: str) -> Results:
+    """All recordings through one encoder, many at a time on a device."""
+    assert features.encoder
+    with contextlib.closing(features.encoder.together(todo, device)) as results:
+        for recording, x in results:
+            yield recording, _why(x) if isinstance(x, Exception) else _filed(out, features, recording, x)
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, MmerError) else f"{type(error).__name__}: {error}"
 
 
 def _told(recording: Recording, rate: int) -> list[str]:
@@ -166,31 +198,36 @@ def _told(recording: Recording, rate: int) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _built(settings: str, device: str) -> list[Features]:
+def _built(settings: str) -> list[Features]:
     """The extractors of a worker, made once."""
-    os.environ[DEVICE] = device
     return [build(m, x) for m, x in json.loads(settings).items()]
 
 
-def _one(out: str, settings: str, device: str, recording: Recording) -> str:
+def _one(out: str, settings: str, recording: Recording) -> str:
     """Compute what a recording lacks; returns why it failed, or nothing."""
-    return _computed(Path(out), _built(settings, device), recording)
+    return _computed(Path(out), _built(settings), recording)
 
 
 def _computed(out: Path, sets: Iterable[Features], recording: Recording) -> str:
     for features in sets:
-        file = _file(out, features, recording)
-        if file.is_file():
+        if _file(out, features, recording).is_file():
             continue
         try:
             x = features.compute(recording)
         except MmerError as error:
             return str(error)
-        if x.ndim != 2 or not x.size or not np.isfinite(x).all():
-            return f"{features.name} gave {list(x.shape)} numbers, or some that are not finite"
-        data = io.BytesIO()
-        np.save(data, np.ascontiguousarray(x, np.float32))
-        _write(file, data.getvalue())
+        if why := _filed(out, features, recording, x):
+            return why
+    return ""
+
+
+def _filed(out: Path, features: Features, recording: Recording, x: np.ndarray) -> str:
+    """Write the features of a recording; returns why they cannot be, or nothing."""
+    if x.ndim != 2 or not x.size or not np.isfinite(x).all():
+        return f"{features.name} gave {list(x.shape)} numbers, or some that are not finite"
+    data = io.BytesIO()
+    np.save(data, np.ascontiguousarray(x, np.float32))
+    _write(_file(out, features, recording), data.getvalue())
     return ""
 
 
