@@ -13,6 +13,7 @@ from mmer_core.description import names_a_file
 from mmer_core.errors import CorpusError
 from mmer_core.extract import iemocap, meld
 from mmer_core.extract.found import Found, Recording, below
+from mmer_core.formats.plain import span
 from mmer_core.texts import read_table
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aiff", ".aif")
@@ -73,12 +74,6 @@ def _of(where: str, endings: tuple[str, ...], files: list[Path]) -> Path | None:
 
 def _span(where: str, row: Mapping[str, str]) -> tuple[float, float] | None:
     given = [row.get(name, "") for name in ("start", "end")]
-    if not any(given):
-        return None
-    try:
-        start, end = map(float, given)
-    except ValueError:
-        start = end = 0.0
-    if not 0 <= start < end < 1e9:
-        raise CorpusError(where, "start and end: seconds, the first before the second", f"{given}")
-    return start, end
+    if any(given) and not all(given):
+        raise CorpusError(where, "start and end: seconds, both or none", f"{given}")
+    return span(where, row) if any(given) else None

@@ -101,7 +101,8 @@ class Folder(Source):
                 arrays[m] = np.zeros((self.steps[m], x.shape[1]), np.float32)
                 with np.errstate(over="ignore"):
                     arrays[m][: len(x)] = x[: self.steps[m]]
-            facts = {f"{name}s": self._fact(row, name) for name in COLUMNS if name in row}
+            times = dict(zip(("start", "end"), span("", row), strict=True))
+            facts = {f"{name}s": times.get(name, row[name]) for name in COLUMNS if name in row}
             files = {m: holder.where(row["id"]) for m, holder in self.holders.items()}
             yield Utterance(row["id"], self.placed[row["id"]], int(self.label[i]), lengths, arrays, files, 0, facts)
 
@@ -137,15 +138,6 @@ class Folder(Source):
             if shape[1] != shapes[0][1]:
                 raise CorpusError(holder.where(row["id"]), f"{shapes[0][1]} features, as in the first", f"{shape[1]}")
         return shapes
-
-    def _fact(self, row: Mapping[str, str], name: str) -> Any:
-        if name not in ("start", "end"):
-            return row[name]
-        try:
-            return float(row[name] or "nan")
-        except ValueError:
-            where = f"{self.folder / TABLE} line {row['line']}"
-            raise CorpusError(where, f"{name}: seconds", repr(row[name])) from None
 
 
 class _Holder:
@@ -234,9 +226,22 @@ def _rows(file: Path) -> list[dict[str, str]]:
         if label.setdefault(row["id"], row["label"]) != row["label"]:
             raise CorpusError(where, f"the label {label[row['id']]!r}, as before", repr(row["label"]))
         lines[place] = row["line"]
+        span(where, row)
     if not rows:
         raise CorpusError(file, "at least one utterance", "none")
     return rows
+
+
+def span(where: str, row: Mapping[str, str]) -> tuple[float, float]:
+    """Start and end of an utterance in seconds, NaN where they are not given; CorpusError if they cannot be."""
+    given = [row.get(name, "") for name in ("start", "end")]
+    try:
+        start, end = (float(x or "nan") for x in given)
+    except ValueError:
+        start = end = 0.0
+    if start >= end or any(x and not 0 <= n < 1e9 for x, n in zip(given, (start, end), strict=True)):
+        raise CorpusError(where, "start and end: seconds, the first before the second", f"{given}")
+    return start, end
 
 
 def _labels_of(file: Path) -> list[dict[str, str]]:
