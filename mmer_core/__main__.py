@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         "rerun": "train a run again and compare every bit",
     }.items():
         commands.add_parser(name, help=what).add_argument(
-            "run", metavar="RUN", help="self_tva/1/2 (variant, fold, seed)"
+            "run",
+            metavar="RUN",
+            help="self_tva/1/2 (variant, fold, seed); of several sets of features modern/self_tva/1/2",
         )
     export = commands.add_parser("export", help="write figures, tables and texts of the finished runs for a paper")
     export.add_argument("--to", metavar="FOLDER", help="where to (default: figures/)")
@@ -102,6 +104,8 @@ def _watched(options: argparse.Namespace) -> Any:
 
 
 def _status(study: Any, options: argparse.Namespace | None = None) -> None:
+    for sentence in mc.folds.lacking(study.corpus):
+        print(sentence)
     for run, why in study.verify(set_aside=True).items() if options and options.verify else ():
         print(f"{run} is set aside, `run` trains it again: {why}")
     for name, each in study.by_features().items():
@@ -129,22 +133,36 @@ def _follow(studies: dict[str, Any]) -> None:
 
 
 def _prune(study: Any, options: argparse.Namespace) -> None:
-    runs, freed = study.prune(*options.variants)
+    pruned = [each.prune(*options.variants) for each in study.by_features().values()]
+    runs, freed = map(sum, zip(*pruned, strict=True))
     print(
         f"The weights of {runs} runs are pruned, which frees {freed / 1e6:.1f} MB. Scores, predictions and curves stay."
     )
     print("Attention maps and checks of these networks need them: `rerun RUN` trains a run again and puts them back.")
 
 
+def _named(study: "mc.Study", name: str) -> tuple["mc.Study", "mc.Run"]:
+    """The run that is meant, and its study: of several sets of features, SET/VARIANT/FOLD/SEED names one."""
+    sets, (first, _, rest) = study.by_features(), name.partition("/")
+    if first in sets:
+        return sets[first], sets[first].named(rest)
+    by_key = [(each, run) for each in sets.values() for run in each.runs if run.key.startswith(name)]
+    if len(sets) > 1 and len(by_key) != 1:
+        raise mc.MmerError(f"RUN is SET/VARIANT/FOLD/SEED, with a SET of {', '.join(sets)}; got {name!r}")
+    return by_key[0] if len(by_key) == 1 else (study, study.named(name))
+
+
 def _show(study: "mc.Study", options: argparse.Namespace) -> None:
-    record = study.ledger.read(study.named(options.run))
+    its, run = _named(study, options.run)
+    record = its.ledger.read(run)
     long = ("curve", "confusion", "classes", "files")
     told = {name: value for name, value in record.summary.items() if name not in long}
     print(json.dumps({**told, "record": str(record.folder)}, indent=1))
 
 
 def _rerun(study: "mc.Study", options: argparse.Namespace) -> int:
-    differs = study.rerun(study.named(options.run))
+    its, run = _named(study, options.run)
+    differs = its.rerun(run)
     print("\n".join(["It differs:", *differs]) if differs else "The same bits: weights, logits and learning curve.")
     return int(bool(differs))
 
@@ -161,7 +179,8 @@ def _export(study: "mc.Study", options: argparse.Namespace) -> int:
 
 
 def _publish(study: "mc.Study", options: argparse.Namespace) -> None:
-    print(f"{mc.tables.publish(study, options.file)} of {len(study.runs)} runs are in {options.file}")
+    runs = sum(len(each.runs) for each in study.by_features().values())
+    print(f"{mc.tables.publish(study, options.file)} of {runs} runs are in {options.file}")
 
 
 _COMMANDS: dict[str, Callable[[Any, argparse.Namespace], int | None]] = {

@@ -9,6 +9,7 @@ import torch
 from loky import cpu_count
 
 from mmer_core.errors import MmerError
+from mmer_core.folds import lacking
 from mmer_core.kernels.machinery import cache_folder
 from mmer_core.paths import root
 from mmer_core.provenance import free_memory, made_here, version
@@ -44,7 +45,7 @@ def report(study: str | Path | None = None) -> int:
     try:
         opened = open_study(study)
         told |= {"study": opened, "corpus": opened.corpus}
-        wrong += [f"{run} failed: {why}" for run, why in opened.failed().items()]
+        wrong += [*lacking(opened.corpus), *(f"{run} failed: {why}" for run, why in opened.failed().items())]
     except MmerError as error:
         wrong.append(str(error))
     print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")

@@ -24,6 +24,7 @@ from mmer_core.views import canonical
 
 GROUPS = ("session", "speaker", "dialogue")  # from the largest
 IEMOCAP_ID = re.compile(r"(Ses0[1-5])[FM]_(impro0[1-8]|script0[1-3]_[1-3])[ab]?_([FM])\d{3}")
+MOST_NAMED = 9  # parts that lack a class
 WORDS = 5  # of a text that is too long to be said twice by chance
 Places = dict[tuple[int, str], list[str]]  # (fold, part): ids
 
@@ -78,7 +79,7 @@ def _splits(label: np.ndarray, group: np.ndarray | None, k: int | None, seed: in
     kind = StratifiedKFold if group is None else StratifiedGroupKFold
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class rarer than k: `report` shows it
+            warnings.simplefilter("ignore", UserWarning)  # a class rarer than k: `lacking` tells
             return list(kind(k, shuffle=True, random_state=seed).split(label, label, group))
     except ValueError as error:
         raise MmerError(f"{k} folds cannot be made: {error}") from None
@@ -152,6 +153,9 @@ def partition(corpus: Corpus, file: Path) -> tuple[dict[int, Fold], list[str]]:
             told += [f"It has no dev part: a fifth of the train part, by {by}, is dev."] if not folds else []
         folds[k] = Fold(train, dev, test)
     check_folds(file, folds, len(corpus), corpus.ids)
+    fewer = {k: len(ids & known.keys()) - sum(map(len, fold)) for k, fold in folds.items()}
+    if some := [f"{n} in fold {k}" for k, n in fewer.items() if n]:
+        told += [f"Utterances of other folds that stand in no part: {', '.join(some)}."]
     return folds, told
 
 
@@ -288,6 +292,18 @@ def leaks(corpus: Corpus) -> list[str]:
     worst = crossing(corpus).drop(columns="fold").max() if corpus.folds else {}
     where = "stand in two parts of a fold"
     return [f"{int(n)} {what} {where}, at most." if n else f"No {what} {where}." for what, n in worst.items()]
+
+
+def lacking(corpus: Corpus) -> list[str]:
+    """Which parts of which folds have no utterance of a class, in a sentence: scores over classes leave those out."""
+    found = []
+    for k, fold in corpus.folds.items():
+        for part, rows in zip(PARTS, fold, strict=True):
+            there = np.bincount(corpus.label[rows], minlength=len(corpus.classes)) > 0
+            if not there.all():
+                found.append(f"fold {k} {part} ({', '.join(np.array(corpus.classes)[~there])})")
+    told = "; ".join(found[:MOST_NAMED]) + f"; and {len(found) - MOST_NAMED} more" * (len(found) > MOST_NAMED)
+    return [f"Parts without an utterance of a class: {told}."] if found else []
 
 
 def _said(corpus: Corpus) -> list | None:

@@ -275,7 +275,9 @@ class Reader:
         stamp = self.exploratory("accuracy", pair)
         (found,) = on_each_split(*runs, rope=self.margin, names=pair, exploratory=stamp)
         metric = found.metric if len(self.folds) == 1 else f"{found.metric} (fold {fold})"
-        return replace(found, metric=metric, notes=[*found.notes, *self._interim(pair)])
+        only = f"This split allows verdicts on accuracy only; none is given on the declared {self.primary_metric}."
+        other = [only] if self.primary_metric != "accuracy" else []
+        return replace(found, metric=metric, notes=[*found.notes, *other, *self._interim(pair)])
 
     def _interim(self, pair: Pair) -> list[str]:
         """A note where runs are missing."""

@@ -231,8 +231,11 @@ class _Intake:
         features = {name: ready.arrays[name] for name in HOLDS if name in ready.arrays}
         for name, x in features.items():
             if not np.isfinite(x).all():
-                file = utterance.files.get(name, utterance.id)
-                raise CorpusError(file, "finite numbers", f"NaN or infinity in row {utterance.row}")
+                place = "" if self.source.named else f"row {utterance.row}, "
+                place += f"step {np.argwhere(~np.isfinite(x))[0][0]}"
+                raise CorpusError(
+                    utterance.files.get(name, utterance.id), "finite numbers", f"NaN or infinity in {place}"
+                )
         if embedding is not None:
             check_range(utterance.id, "token ids", features["tokens"], 0, len(embedding) - 1)
         vectors = {name: embedding[x] if name == "tokens" else x for name, x in features.items()}  # type: ignore[index]
@@ -265,7 +268,7 @@ class _Intake:
     def findings(self) -> list[str]:
         twice = sum(len(rows) - len(set(rows)) for rows in self.places.values())
         tally = {**self.tally, "same utterance twice in one part of a fold": twice}
-        counts = [f"{len(self.rows)} different utterances in {len(self.source.folds) or 'no'} folds."]
+        counts = [f"{len(self.rows)} different utterances{f' in {n} folds' if (n := len(self.source.folds)) else ''}."]
         counts += [f"{count} rows (over all folds): {what}." for what, count in tally.items() if count]
         classes = enumerate(self.source.facts["classes"])
         counts += [f"No utterance has the label {name!r}." for k, name in classes if k not in self.labels]

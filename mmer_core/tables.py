@@ -241,12 +241,18 @@ def _width(text: str) -> float:
 
 
 def publish(study: Study, path: str | Path) -> int:
-    """Write `study.publishable()` as CSV, whole or not at all; returns the number of runs. MmerError if it cannot."""
-    frame, file = study.publishable(), Path(os.path.abspath(os.path.expanduser(path)))
+    """Write `publishable` of each set of features as CSV, whole or not at all; returns how many runs.
+
+    MmerError if nothing is trained, or the file cannot be written, or is another one.
+    """
+    file = Path(os.path.abspath(os.path.expanduser(path)))
+    frame = pd.concat([each.publishable() for each in study.by_features().values()], ignore_index=True)
     if frame.empty:
         raise MmerError(f"{study!r}: nothing to publish; train something first (python -m mmer_core run)")
     scratch = file.parent / f".{file.name}-{os.getpid()}"
     try:
+        if os.path.isfile(file) and not file.read_bytes().startswith(",".join(frame.columns[:3]).encode()):
+            raise MmerError(f"{file}: expected no file, or one that was published before; found another one")
         scratch.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8", newline="")
         os.replace(scratch, file)
     except OSError as error:

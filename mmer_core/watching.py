@@ -13,6 +13,7 @@ from mmer_core.corpus import Corpus
 from mmer_core.declaration import Declaration
 from mmer_core.events import Event
 from mmer_core.ledger import Ledger
+from mmer_core.paths import root
 from mmer_core.protocol import Protocol
 from mmer_core.reading import Reader
 from mmer_core.record import Run
@@ -71,7 +72,9 @@ class Watched(Reader):
             told.append("How long they take is known when the first one is done.")
         else:
             told.append(f"They would take about {duration(left)} here.")
-        return " ".join([*told, "Notebooks 02 and 03 train them, or: python -m mmer_core run"])
+        file = self.declaration.file
+        which = f" --study {file}" if file and file != root() / "data" / "study.toml" else ""
+        return " ".join([*told, f"Notebooks 02 and 03 train them, or: python -m mmer_core{which} run"])
 
     def seconds_left(self, runs: Sequence[Run] | None = None, workers: int | None = None) -> float | None:
         """How long runs (by default the missing ones) will take, by the seconds of those in the ledger.

@@ -186,6 +186,8 @@ def main(arguments: list[str] | None = None) -> int:
         files = options.files or sorted(source.glob("*.ipynb"))
         if not files:
             raise MmerError(f"no notebook in {source}" + ": make run first" * (options.command == "html"))
+        if lost := [file for file in files if not file.is_file()]:
+            raise MmerError(f"{lost[0]}: expected a notebook, found nothing")
         if options.command == "run":
             for file in files:
                 execute(file, data / "executed")

@@ -632,6 +632,56 @@ def test_a_set_that_is_added_leaves_stores_of_the_others_as_they_are(tmp_path, c
     assert first.fingerprint == named.fingerprint
 
 
+def test_what_has_changed_since_is_made_again(tmp_path, command):
+    """A recording, its seconds, its words: each changes what is made of it, and nothing else; a store is then old."""
+    source, out = recordings(tmp_path / "wavs", 6), tmp_path / "out"
+    table = source / "utterances.csv"
+    lines = table.read_text().splitlines()
+    files = [f.relative_to(source).as_posix() for i in range(6) for f in source.rglob(f"u{i}.wav")]
+    rows = [f"{line},{file},0.0,0.2" for line, file in zip(lines[1:], files, strict=True)]
+    table.write_text("\n".join([lines[0] + ",file,start,end", *rows]))
+    arguments = [source, out, "--audio", "mfcc", "--text", "hash", "--video", "none"]
+    assert command(*arguments)[0] == 0
+    first, opened = digests(out / "features"), mc.open_corpus(out, tmp_path / "store", audio="mfcc", text="hash")
+    assert "made again" not in command(*arguments)[1] and digests(out / "features") == first
+
+    def changed():
+        told = command(*arguments)[1]
+        now = digests(out / "features")
+        differ = sorted(name for name in first if now[name] != first[name])
+        assert f"{len(differ)} features were made again, since their recordings have changed." in told
+        first.update(now)
+        return differ
+
+    write(source / files[1], noise(0.3, seed=99))  # as long as before
+    assert changed() == ["mfcc/u1.npy"]
+    with pytest.raises(mc.CorpusError, match=rf"changed since then; delete {opened.path}"):
+        mc.open_corpus(out, tmp_path / "store", audio="mfcc", text="hash")
+    table.write_text(table.read_text().replace("u2.wav,0.0,0.2", "u2.wav,0.1,0.25"))
+    assert changed() == ["mfcc/u2.npy"] and len(np.load(out / "features/mfcc/u2.npy")) == 16
+    table.write_text(table.read_text().replace("number 3", "numeral 3").replace("number 4", "count 4"))
+    assert changed() == ["hash/u3.npy", "hash/u4.npy"]
+    arguments[1] = tmp_path / "anew"
+    assert command(*arguments)[0] == 0 and digests(out) == digests(arguments[1])
+
+
+def test_times_of_recordings_that_are_whole_files_are_told(tmp_path, command):
+    source = recordings(tmp_path / "wavs", 3)
+    lines = (source / "utterances.csv").read_text().splitlines()
+    (source / "utterances.csv").write_text("\n".join([f"{lines[0]},start,end", *(f"{x},7.5,9" for x in lines[1:])]))
+    told = command(source, tmp_path / "out", "--audio", "mfcc", "--text", "none", "--video", "none")[1]
+    assert "3 recordings were found by their id and taken whole; start and end cut a `file`." in told
+    (source / "utterances.csv").write_text("\n".join([f"{lines[0]},start,end", *(f"{x},9,7.5" for x in lines[1:])]))
+    code, told = command(source, tmp_path / "out2", "--audio", "mfcc", "--text", "none", "--video", "none")
+    assert code == 2 and "utterances.csv line 2: expected start and end: seconds, the first before the second" in told
+
+
+def test_a_place_that_is_no_folder_is_told(tmp_path, command):
+    source = recordings(tmp_path / "wavs", 3)
+    code, told = command(source, source / "u0.wav", "--audio", "mfcc", "--text", "none", "--video", "none")
+    assert code == 2 and "u0.wav: expected a folder that can be written to" in told
+
+
 def test_a_set_is_not_mixed_with_what_something_else_made(tmp_path, command):
     source, out, own = recordings(tmp_path / "wavs", 4), tmp_path / "out", tmp_path / "own.toml"
     own.write_text('[text]\nextractor = "hash"\nwidth = 8\n')
@@ -717,6 +767,7 @@ def encoded(saved, colour):
 def test_corpus_toml_says_what_made_each_set(iemocap):
     told = tomllib.loads((iemocap / "features" / "corpus.toml").read_text())["features"]
     assert list(told) == ["hash", "resnet101", "mfcc", "Bert", "CLIP", "WavLM"]
+    assert re.fullmatch("[0-9a-f]{16}", told["mfcc"].pop("of"))  # recordings, as recordings.csv has them
     assert told["mfcc"] == {
         "modality": "audio",
         "rate": 100.0,

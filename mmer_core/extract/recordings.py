@@ -37,7 +37,7 @@ def _in_folder(folder: Path, table: Path) -> Found:
     by_name: dict[str, list[Path]] = defaultdict(list)
     for name, some in files.items():
         by_name[name.rpartition("/")[2]] += some
-    recordings, seen = [], set()
+    recordings, seen, whole = [], set(), 0
     for row in rows:
         where, name = f"{table} line {row['line']}", row["id"]
         if name in seen or not names_a_file(name):
@@ -46,14 +46,18 @@ def _in_folder(folder: Path, table: Path) -> Found:
         named = _named(where, folder, row["file"]) if row.get("file") else files.get(name, [])
         alike = [] if row.get("file") else by_name.get(name, [])
         sound, video = (_of(where, kind, named) or _of(where, kind, alike) for kind in (SOUNDS, VIDEOS))
-        span = _span(where, row) if row.get("file") else None
+        span = _span(where, row)
+        if span and not row.get("file"):  # a file of its own is the utterance: its times are those in a dialogue
+            whole, span = whole + 1, None
         facts = {k: row[k] for k in KEPT if k in row}
         recordings.append(Recording(name, facts, sound or video, span, video, span))
     if not recordings:
         raise CorpusError(table, "at least one utterance", "none")
     used = {file for r in recordings for file in (r.sound, r.video)}
     spare = sum(file not in used for some in files.values() for file in some)
-    return Found(folder.name, recordings, [f"{spare} recordings belong to no row of {table.name}."] if spare else [])
+    told = [f"{spare} recordings belong to no row of {table.name}."] if spare else []
+    told += [f"{whole} recordings were found by their id and taken whole; start and end cut a `file`."] if whole else []
+    return Found(folder.name, recordings, told)
 
 
 def _named(where: str, folder: Path, name: str) -> list[Path]:

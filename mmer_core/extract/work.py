@@ -3,9 +3,10 @@
     OUT/utterances.csv               id, label, and what else is known; written last
     OUT/corpus.toml                  a table for each set of features: its modality, its rate, and what made it
     OUT/features/<set>/<id>.npy      [T, D] float32, one file an utterance, each written whole or not at all
+    OUT/recordings.csv               digests of what each of them was made of
 
-What is there is not computed again, so that an extraction that was interrupted goes on; a set that something else made
-is refused. Further sets may be added to a folder later.
+What is there is not computed again unless its recording has changed, so that an extraction that was interrupted goes
+on; a set that something else made is refused. Further sets may be added to a folder later.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 from mmer_core.corpus import MODALITIES
 from mmer_core.errors import CorpusError, MmerError
+from mmer_core.extract import changes
 from mmer_core.extract.features import EXTRACTORS, Features, build
 from mmer_core.extract.found import Found, Recording
 from mmer_core.extract.media import oddities
@@ -85,16 +87,17 @@ def extract(
     found = find(source, None if table is None else Path(table).resolve())
     sets = {m: build(m, x) for m, x in settings.items()}
     missing = {r.id: lack for r in found.recordings if (lack := _lacks(r, sets))}
-    _refuse(missing, skip, "before anything was extracted")
-    _declare(out, found, sets)
+    _refuse(missing, skip, ", before anything was extracted")
     recordings = [r for r in found.recordings if r.id not in missing]
+    again = _declare(out, found, sets, changes.made_of(recordings, sets.values(), progress))
     failed, notes = _carry_out(out, recordings, settings, sets, device, progress)
     _refuse(failed, skip, "; all others are extracted")
     rows = [r for r in recordings if r.id not in failed]
     if not rows:
         raise CorpusError(source, "a recording that can be used", "none")
     _write(out / TABLE, _table(rows))
-    told = [f"{n} recordings: {note}." for note, n in notes.items()]
+    told = [f"{again} features were made again, since their recordings have changed."] if again else []
+    told += [f"{n} recordings: {note}." for note, n in notes.items()]
     told += [f"{id} is left out: {why}." for id, why in {**missing, **failed}.items()]
     told += [line for features in sets.values() for line in features.told(rows)]
     return [*found.told, *told, f"{len(rows)} utterances are in {out}."]
@@ -111,13 +114,19 @@ def _refuse(bad: Mapping[str, str], skip: bool, when: str) -> None:
         some = "; ".join(f"{name}: {why}" for name, why in list(bad.items())[:MOST_NAMED])
         more = f"; and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
         raise CorpusError(
-            f"{len(bad)} recordings", f"all can be used (--skip leaves the others out) {when}", f"{some}{more}"
+            f"{len(bad)} recordings", f"all can be used (--skip leaves the others out){when}", f"{some}{more}"
         )
 
 
-def _declare(out: Path, found: Found, sets: Mapping[str, Features]) -> None:
-    """Note in corpus.toml what makes each set; MmerError if a set that is there was made by something else."""
-    out.mkdir(parents=True, exist_ok=True)
+def _declare(out: Path, found: Found, sets: Mapping[str, Features], made: changes.Made) -> int:
+    """Note what makes each set, and of what; returns how many features of changed recordings were taken away.
+
+    MmerError if a set that is there was made by something else, or the folder cannot be written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CorpusError(out, "a folder that can be written to", error.strerror or str(error)) from None
     for rest in out.rglob(".*.part"):  # of a process that was killed
         rest.unlink()
     known = read_toml(out / SETTINGS, "the settings of a corpus") if (out / SETTINGS).is_file() else {}
@@ -125,11 +134,19 @@ def _declare(out: Path, found: Found, sets: Mapping[str, Features]) -> None:
     for features in sets.values():
         rate = {} if features.rate is None else {"rate": features.rate}
         own = {"modality": features.modality, **rate, **features.made}
-        if every.setdefault(features.name, own) != own:
-            place, other = out / "features" / features.name, every[features.name]
+        other = {k: x for k, x in every.get(features.name, own).items() if k != "of"}
+        if other != own:
+            place = out / "features" / features.name
             raise MmerError(f"{place}: features made by {own}; they were made by {other}: name another folder")
+        every[features.name] = own | {"of": changes.whole(made[features.name])}
     settings = {"name": found.name, **({"classes": found.classes} if found.classes else {}), **known, "features": every}
+    again = [out / "features" / name / f"{id}.npy" for name, id in changes.outdated(out, made)]
+    there = [file for file in again if file.is_file()]
     _write(out / SETTINGS, _toml(settings))
+    for file in there:
+        file.unlink()
+    _write(out / changes.RECORDINGS, changes.noted(out, made))
+    return len(there)
 
 
 def _carry_out(

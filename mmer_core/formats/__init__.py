@@ -61,6 +61,8 @@ def adapted(corpus: Corpus, folds: Folds | None, classes: Classes | None) -> Cor
         return corpus
     if isinstance(folds, (str, Path)):
         return with_folds(corpus, *partition(corpus, Path(folds)))
+    if not isinstance(folds, Mapping):
+        raise MmerError(f'folds are a file, {{number: (train, dev, test)}}, or such as {{"k": 5}}; got {folds!r}')
     if all(isinstance(k, str) for k in folds):
         if unknown := folds.keys() - {"k", "by", "seed"}:
             raise MmerError(f"folds are made of k, by and seed; got {', '.join(sorted(unknown))}")

@@ -117,7 +117,7 @@ class Folder(Source):
 
     def _made(self, name: str) -> str:
         """A set of features, and what made it."""
-        about = [f"{k} {x}" for k, x in self.sets.get(name, {}).items() if k != "modality"]
+        about = [f"{k} {x}" for k, x in self.sets.get(name, {}).items() if k not in ("modality", "of")]
         return f"{name} ({', '.join(about)})" if about else name
 
     def _drop(self, what: str, good: Callable, expected: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import ipywidgets as W
 
 from mmer_core.corpus import Corpus
-from mmer_core.folds import crossing, leaks
+from mmer_core.folds import crossing, lacking, leaks
 from mmer_core.formats import open_corpus
 from mmer_core.paths import root
 from mmer_core.widgets.kit import Panel, Shown, View, table
@@ -45,7 +45,7 @@ def corpus_shown(corpus: Corpus, studied: Corpus | None = None) -> Shown:
     formats = {"share": "{:.1%}", "share of padding": "{:.1%}", "5%": "{:g}", "median": "{:g}", "95%": "{:g}"}
     shown = [(name, frame) for name, frame in shown if len(frame.columns) > 1]  # not what cannot be counted
     tables = "".join(f"<div><b>{name}</b>{table(frame, **formats)}</div>" for name, frame in shown)
-    findings = "".join(f"<li>{escape(s)}</li>" for s in [*corpus.findings, *leaks(corpus)])
+    findings = "".join(f"<li>{escape(s)}</li>" for s in [*corpus.findings, *lacking(corpus), *leaks(corpus)])
     head = f"<b>{escape(corpus.title)}</b>: {len(corpus)} utterances, {len(corpus.classes)} classes"
     if studied is not None and corpus.path != studied.path:
         lines = [f"corpus = {json.dumps(str(corpus.path), ensure_ascii=False)}"]  # TOML quotes as JSON does
