@@ -1,6 +1,7 @@
 """Features of recordings: against independent computations, tiny encoders made here, and recordings with troubles."""
 
 import dataclasses
+import fractions
 import json
 import re
 import shutil
@@ -405,8 +406,91 @@ def test_a_picture_that_cannot_be_seen_is_named(tmp_path):
     with pytest.raises(mc.CorpusError, match=r"a\.avi: expected a recording with a picture"):
         media.pictures(seen(tmp_path / "a.avi"), 3, 32, grow=False)
     file = film(tmp_path / "b.avi")
-    with pytest.raises(mc.CorpusError, match=r"b\.avi: expected a picture in the seconds"):
-        media.pictures(seen(file, (50.0, 51.0)), 3, 32, grow=False)
+    for span in [(50.0, 51.0), (0.5, 3.0)]:
+        with pytest.raises(mc.CorpusError, match=rf"b\.avi: expected seconds within its 2\.00, found up to {span[1]}"):
+            media.pictures(seen(file, span), 3, 32, grow=False)
+    assert len(media.pictures(seen(file, (1.0, 2.4)), 3, 32, grow=False)) == 3  # clocks of annotations are not exact
+
+
+@pytest.mark.parametrize("kind", ["avi", "mp4"])
+def test_a_film_that_is_cut_off_is_named(tmp_path, kind):
+    file = film(tmp_path / f"a.{kind}", 8.0)
+    if kind == "mp4":  # its head comes first
+        with (
+            av.open(str(file)) as whole,
+            av.open(str(tmp_path / "b.mp4"), "w", options={"movflags": "faststart"}) as to,
+        ):
+            stream = to.add_stream_from_template(whole.streams.video[0])
+            for packet in whole.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    to.mux(packet)
+        file = tmp_path / "b.mp4"
+    assert len(media.pictures(seen(file), 3, 32, grow=False)) == 24
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(mc.CorpusError, match=rf"{file.name}: expected .*, as its head says"):
+        media.pictures(seen(file), 3, 32, grow=False)
+
+
+def test_a_sound_that_is_cut_off_is_named(tmp_path):
+    file = write(tmp_path / "a.aiff", noise(1))
+    assert len(media.sound(heard(file), RATE)) == RATE
+    file.write_bytes(file.read_bytes()[:20_000])
+    with pytest.raises(mc.CorpusError, match=r"a\.aiff: expected 32\d+ bytes, as its head says, found 20000"):
+        media.sound(heard(file), RATE)
+
+
+def redness(file, rate, span=None):
+    return media.pictures(seen(file, span, "left"), rate, 32, grow=False)[..., 0].mean((1, 2)).astype(float)
+
+
+def test_a_picture_stands_until_the_next_one(tmp_path):
+    """A film of fewer pictures than are asked for, and one with a gap: time goes on as the rate says."""
+    slow = film(tmp_path / "slow.mp4", 8.0, rate=1)
+    np.testing.assert_allclose(redness(slow, 3), np.repeat(100 + 6 * np.arange(8), 3), atol=8)
+    np.testing.assert_allclose(redness(slow, 3, (2.5, 5.0)), 100 + 6 * np.array([2, 2, *[3] * 3, *[4] * 3])[:8], atol=9)
+    assert len(redness(film(tmp_path / "a.avi", 4.0), 25)) == 100
+    gap = tmp_path / "gap.mkv"
+    with av.open(str(film(tmp_path / "whole.mkv", 4.0))) as whole, av.open(str(gap), "w") as to:
+        stream = to.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 96, 64, "yuv420p", 4_000_000
+        for i, frame in enumerate(whole.decode(video=0)):
+            if not 12 < i < 36:  # from the second after 1 s on none, until 3 s
+                for packet in stream.encode(frame):
+                    to.mux(packet)
+        for packet in stream.encode(None):
+            to.mux(packet)
+    shown = redness(gap, 3)
+    assert len(shown) == 12 and np.ptp(shown[3:9]) < 8 and shown[9] > shown[8] + 40
+
+
+def test_a_film_of_a_turned_camera_is_turned_back(tmp_path):
+    file = film(tmp_path / "a.mp4")
+    data = bytearray(file.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40
+    data[place : place + 36] = np.array([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    file.write_bytes(data)
+    upright = media.pictures(seen(file), 3, 64, grow=True)[0].astype(float)  # the red half, left in the file, is on top
+    assert upright[8, 32, 0] > 80 and upright[8, 32, 2] < 60 and upright[56, 32, 2] > 150 and upright[56, 32, 0] < 60
+
+
+def test_sound_that_begins_late_is_where_it_is_heard(tmp_path):
+    file, x = tmp_path / "late.mkv", np.zeros(RATE, np.float32)
+    x[RATE // 2 :] = 0.3  # from 1.5 s of the film on
+    with av.open(str(file), "w") as out:
+        video, sound = out.add_stream("mpeg4", rate=12), out.add_stream("pcm_s16le", rate=RATE)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        for i in range(24):
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), format="rgb24")
+            frame.pts = i
+            out.mux(video.encode(frame))
+        frame = av.AudioFrame.from_ndarray((x[None] * 32767).astype(np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, RATE, fractions.Fraction(1, RATE)
+        out.mux([*sound.encode(frame), *sound.encode(None), *video.encode(None)])
+    found = media.sound(heard(file), RATE)
+    assert abs(len(found) - 2 * RATE) < 50 and abs(int(np.argmax(found > 0.2)) - 1.5 * RATE) < 50
+    with pytest.raises(mc.CorpusError, match=r"a\.avi: expected a recording with sound, found a film without"):
+        media.sound(heard(film(tmp_path / "a.avi")), RATE)
 
 
 def test_resnet_sees_what_the_network_sees(saved, tmp_path):

@@ -1,8 +1,12 @@
-"""Sound and pictures out of recordings: one channel at a stated rate, frames at stated times; nothing is guessed."""
+"""Sound and pictures out of recordings: one channel at a stated rate, frames at stated times; nothing is guessed.
+
+A file that is cut off is refused where its head says how long it is: wav, aiff, avi, mp4, mov (not mp3, ogg, mkv).
+"""
 
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import librosa
@@ -13,6 +17,7 @@ from jaxtyping import Float, UInt8
 from mmer_core.errors import CorpusError
 from mmer_core.extract.found import Recording
 
+SHORT = 0.02  # seconds of a last picture that are none of its own: clocks of films are not exact
 SLACK = 0.5  # seconds by which a stated end may lie behind the end of a file: clocks of annotations are not exact
 
 
@@ -51,14 +56,24 @@ def _samples(file: Path) -> tuple[Float[np.ndarray, "samples channels"], int]:
         if _known(file):
             return soundfile.read(file, dtype="float32", always_2d=True)
         with av.open(str(file)) as container:
+            if not container.streams.audio:
+                raise CorpusError(file, "a recording with sound", "a film without")
             stream = container.streams.audio[0]
             resampler = av.AudioResampler("fltp", stream.layout, stream.rate)
             frames = [f.to_ndarray().T for frame in container.decode(stream) for f in resampler.resample(frame)]
-            return np.concatenate(frames), stream.rate
+            late = max(0.0, float((stream.start_time or 0) * (stream.time_base or 0)) - _zero(container))
+            return np.concatenate(
+                [np.zeros((round(late * stream.rate), frames[0].shape[1]), np.float32), *frames]
+            ), stream.rate
     except CorpusError:
         raise
     except Exception as error:  # the libraries have many
         raise CorpusError(file, "a recording with sound", f"{type(error).__name__}: {error}"[:200]) from None
+
+
+def _zero(container: Any) -> float:
+    """The time of the container's first picture or sound, in seconds: what spans are counted from."""
+    return (container.start_time or 0) / av.time_base
 
 
 def _head(file: Path) -> tuple[int, int]:
@@ -75,10 +90,14 @@ def _known(file: Path) -> bool:
 
 
 def _check_whole(file: Path) -> None:
-    """CorpusError if a wav file ends before the samples that its head promises; libraries read such in silence."""
+    """CorpusError if a file ends before what its head promises; libraries read such in silence."""
     size = file.stat().st_size
     with open(file, "rb") as f:
-        if f.read(12)[::8] != b"RW":  # RIFF....WAVE
+        head = f.read(12)
+        form, promised = head[:4] + head[8:], int.from_bytes(head[4:8], "big" if head[:4] == b"FORM" else "little")
+        if form in (b"FORMAIFF", b"FORMAIFC", b"RIFFAVI ") and promised < 2**32 - 2**9 and promised + 8 > size:
+            raise CorpusError(file, f"{promised + 8} bytes, as its head says", f"{size}")
+        if form != b"RIFFWAVE":
             return
         while len(head := f.read(8)) == 8:
             length = int.from_bytes(head[4:], "little")
@@ -101,7 +120,10 @@ def pictures(recording: Recording, rate: float, size: int, grow: bool) -> UInt8[
     if file is None:
         raise CorpusError(recording.id, "a recording with a picture", "none was found")
     try:
+        _check_whole(file)
         found = [_cut(frame, recording.half, size, grow) for frame in _frames(file, recording.video_span, rate)]
+    except CorpusError:
+        raise
     except Exception as error:
         raise CorpusError(file, "a recording with a picture", f"{type(error).__name__}: {error}"[:200]) from None
     if not found:
@@ -110,29 +132,53 @@ def pictures(recording: Recording, rate: float, size: int, grow: bool) -> UInt8[
 
 
 def _frames(file: Path, span: tuple[float, float] | None, rate: float) -> Iterator[av.VideoFrame]:
-    """The first frame at or after each of the times start, start + 1 / rate, .. before the end."""
+    """The first frame at or after each of the times start, start + 1 / rate, .. before the end.
+
+    Where the next frame is farther away than the next time, the one before is still to be seen, and comes again.
+    CorpusError for a span that ends behind the film, or a film that ends before what its head promises.
+    """
     start, end = span or (0.0, math.inf)
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
-        zero = float((stream.start_time or 0) * (stream.time_base or 0))
+        zero = _zero(container)
         if start > 0:
             container.seek(int((start + zero) * av.time_base))  # to the last whole picture before
-        wanted, tolerance = 0, 1e-3
+        wanted, tolerance, last, over = 0, 1e-3, None, 0.0
         for frame in container.decode(stream):
             time = (frame.time or 0.0) - zero - start
             if time >= end - start - tolerance and wanted:
                 break
+            while last and (wanted + 1) / rate <= time + tolerance:
+                yield last
+                wanted += 1
             if time >= wanted / rate - tolerance:
                 yield frame
                 wanted = max(wanted + 1, math.ceil((time + tolerance) * rate))
+            last, shown = frame, float((frame.duration or 0) * (frame.time_base or 0))
+            over = time + shown
+        else:
+            _check_end(file, stream, start + over, end)
+        while last and wanted / rate < min(end - start, over - min(shown / 2, SHORT)) - tolerance:
+            yield last
+            wanted += 1
+
+
+def _check_end(file: Path, stream: Any, over: float, end: float) -> None:
+    """CorpusError if a film is over before the end of the span, or before its own head says."""
+    promised = float((stream.duration or 0) * (stream.time_base or 0))
+    if over + SLACK < promised:
+        raise CorpusError(file, f"{promised:.2f} seconds of film, as its head says", f"{over:.2f}")
+    if math.isfinite(end) and end > over + SLACK:
+        raise CorpusError(file, f"seconds within its {over:.2f}", f"up to {end}")
 
 
 def _cut(frame: av.VideoFrame, half: str, size: int, grow: bool) -> UInt8[np.ndarray, "size size 3"]:
-    width, height = frame.width // 2 if half else frame.width, frame.height
-    factor = size / min(width, height)
+    turns = round((frame.rotation or 0) / 90) % 4  # of a camera that was held upright, against the clock
+    width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+    factor = size / min(width // 2 if half else width, height)
     if grow or factor > 1:
-        frame = frame.reformat(width=math.ceil(frame.width * factor), height=math.ceil(height * factor))
-    x = frame.to_ndarray(format="rgb24")
+        frame = frame.reformat(width=math.ceil(frame.width * factor), height=math.ceil(frame.height * factor))
+    x = np.rot90(frame.to_ndarray(format="rgb24"), turns)
     middle = x.shape[1] // 2
     x = {"left": x[:, :middle], "right": x[:, middle:]}.get(half, x)
     top, left = (x.shape[0] - size) // 2, (x.shape[1] - size) // 2
