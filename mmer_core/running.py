@@ -229,7 +229,7 @@ def in_stacks(corpus: Corpus, runs: Sequence[Run], device: str, stop: Event, log
 def check_device(device: str | None) -> None:
     """MmerError unless there is such a device, before anything is noted or begun."""
     try:
-        torch.empty(1, device="cpu" if device is None else device)
+        torch.zeros(1, device="cpu" if device is None else device).item()
     except Exception as error:  # torch has many, by device and build
         raise MmerError(
             f"device: one that torch can use here, such as 'cpu' or 'cuda'; got {device!r}: {error}"

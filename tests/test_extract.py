@@ -3,6 +3,7 @@
 import dataclasses
 import fractions
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -353,6 +354,71 @@ def test_a_model_that_is_not_there_is_one_clear_sentence(tmp_path, monkeypatch):
         assert "\n" not in str(told.value) and len(str(told.value)) < 500
 
 
+def test_networks_that_do_not_fit_are_refused(saved, tmp_path):
+    t = transformers
+    adapted = t.Wav2Vec2Config(**SMALL, **CONVOLUTIONS, **POSITIONS, add_adapter=True)
+    t.Wav2Vec2Model(adapted).save_pretrained(tmp_path / "adapted")
+    shutil.copy(saved / "Wav2Vec2/preprocessor_config.json", tmp_path / "adapted")
+    shutil.copytree(saved / "ViT", tmp_path / "bare")
+    (tmp_path / "bare/preprocessor_config.json").unlink()
+    for make, model, told in [
+        (encoders.speech, tmp_path / "adapted", "networks without an adapter"),
+        (encoders.image, saved / "ResNet", "a state for the whole picture"),
+        (encoders.image, tmp_path / "bare", "has no preprocessor_config.json"),
+        (encoders.resnet101, saved / "ViT", "a ResNet; .* is a vit"),
+    ]:
+        with pytest.raises(mc.MmerError, match=told):
+            make(str(model))
+
+
+def test_a_network_that_takes_no_mask_sees_each_recording_alone(tmp_path, rng):
+    config = transformers.Data2VecAudioConfig(
+        **SMALL, **CONVOLUTIONS, num_conv_pos_embeddings=2, conv_pos_kernel_size=3
+    )
+    transformers.Data2VecAudioModel(config).save_pretrained(tmp_path / "model")
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path / "model")
+    made = encoders.speech(str(tmp_path / "model"))
+    every = [heard(write(tmp_path / f"u{i}.wav", noise(0.1 + 0.2 * i, seed=i))) for i in range(3)]
+    for recording, x in made.encoder.together(every, "cpu"):
+        assert x.tobytes() == made.compute(recording).tobytes()
+
+
+def test_weights_of_half_the_digits_give_whole_features(saved, tmp_path):
+    for name in ("Bert", "Whisper"):
+        shutil.copytree(saved / name, tmp_path / name)
+        transformers.AutoModel.from_pretrained(saved / name).to(torch.bfloat16).save_pretrained(tmp_path / name)
+    found = encoders.words(str(tmp_path / "Bert")).compute(Recording("u", {"text": "you know"}))
+    assert (found != torch.tensor(found).bfloat16().float().numpy()).any() and found.dtype == np.float32
+    assert (
+        encoders.speech(str(tmp_path / "Whisper")).compute(heard(write(tmp_path / "a.wav", noise(0.2)))).shape[1] == 16
+    )
+
+
+def test_settings_of_a_model_that_change_are_another_set(saved, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(saved / "Wav2Vec2", model)
+    first = encoders.speech(str(model)).made
+    assert encoders.speech(str(model)).made == first
+    for file, old, new in [
+        ("preprocessor_config.json", '"do_normalize": true', '"do_normalize": false'),
+        ("config.json", '"hidden_act": "gelu"', '"hidden_act": "relu"'),
+    ]:
+        text = (model / file).read_text()
+        assert old in text
+        (model / file).write_text(text.replace(old, new))
+        changed = encoders.speech(str(model)).made
+        assert changed["settings"] != first["settings"] and changed["digest"] == first["digest"]
+        (model / file).write_text(text)
+
+
+def test_the_scale_of_colours_is_that_of_the_processor(saved, tmp_path):
+    shutil.copytree(saved / "CLIP", tmp_path / "model")
+    (tmp_path / "model/preprocessor_config.json").unlink()
+    scale = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.5, 0.5], "crop_size": {"height": 32, "width": 32}}
+    (tmp_path / "model/processor_config.json").write_text(json.dumps({"image_processor": scale}))
+    assert encoders._preparation(str(tmp_path / "model"), "image") == (32, {k: scale[k] for k in encoders.IMAGENET})
+
+
 @pytest.mark.parametrize("layer", [3, -4, "first", 1.0, True])
 def test_a_layer_that_is_not_there(saved, layer):
     with pytest.raises(mc.MmerError, match=r'layer is "last", "mean", or a number up to 2; got'):
@@ -658,7 +724,7 @@ def test_an_extraction_that_is_killed_goes_on_to_the_same_bytes(tmp_path, comman
         process.wait()
         time.sleep(1.5)  # its workers notice within a second
     assert kills >= min(times, 3) and not (out / "utterances.csv").exists()
-    (out / "features" / "mfcc" / ".u1.npy.123.part").write_bytes(b"half")
+    (out / "features" / "mfcc" / f".u1.npy.{2**22 + 1}.part").write_bytes(b"half")  # no process has such a number
     assert command(*arguments)[0] == 0
     arguments[1] = tmp_path / "whole"
     assert command(*arguments)[0] == 0 and digests(out) == digests(tmp_path / "whole")
@@ -749,6 +815,60 @@ def test_what_has_changed_since_is_made_again(tmp_path, command):
     assert command(*arguments)[0] == 0 and digests(out) == digests(arguments[1])
 
 
+def test_a_set_that_is_not_made_now_is_told_to_be_old(tmp_path, command):
+    source, out = recordings(tmp_path / "wavs", 4), tmp_path / "out"
+    arguments = [source, out, "--video", "none"]
+    assert command(*arguments, "--text", "hash", "--audio", "mfcc")[0] == 0
+    table = source / "utterances.csv"
+    table.write_text(table.read_text().replace("number 3", "numeral 3"))
+    told = "1 recordings have changed since hash was made: extract it again, too."
+    assert told in command(*arguments, "--text", "none", "--audio", "prosody")[1]
+    assert told in command(*arguments, "--text", "none", "--audio", "mfcc")[1]
+    assert "1 features were made again" in command(*arguments, "--text", "hash", "--audio", "none")[1]
+    assert "changed" not in command(*arguments, "--text", "none", "--audio", "prosody")[1]
+
+
+def test_what_lacks_in_one_set_is_left_out_of_the_table(tmp_path, command):
+    source, out = recordings(tmp_path / "wavs", 9), tmp_path / "out"
+    (source / "deep/er/u1.wav").write_bytes(b"no sound")
+    assert command(source, out, "--audio", "mfcc", "--text", "none", "--video", "none", "--skip")[0] == 0
+    told = command(source, out, "--audio", "none", "--text", "hash", "--video", "none")[1]
+    assert "u1 is left out: no features in mfcc." in told
+    assert mc.open_corpus(out, tmp_path / "store").ids == [f"u{i}" for i in range(9) if i != 1]
+
+
+def test_rows_that_a_corpus_cannot_have_are_told_before_any_work(tmp_path, command):
+    source, arguments = recordings(tmp_path / "wavs", 4), ["--audio", "mfcc", "--text", "none", "--video", "none"]
+    table = (source / "utterances.csv").read_text()
+    for old, new, told in [
+        ("u2,a,", "u2,,", "u2: no label"),
+        ("s2,3", "s2,one", "line 4: expected a number of a fold"),
+    ]:
+        (source / "utterances.csv").write_text(table.replace(old, new))
+        code, said = command(source, tmp_path / "out", *arguments)
+        assert code == 2 and told in said and not (tmp_path / "out").exists()
+    (source / "utterances.csv").write_text(table.replace("u2,a,", "u2,,"))
+    assert "u2 is left out: no label." in command(source, tmp_path / "out", *arguments, "--skip")[1]
+
+
+@pytest.mark.parametrize("name", ["em😀ji", "a\x7fb", 'quo"te', "ümlaut é"])
+def test_a_source_of_any_name_can_be_extracted_twice(tmp_path, command, name):
+    source = recordings(tmp_path / name, 4)
+    for audio in ("mfcc", "prosody"):
+        assert command(source, tmp_path / "out", "--audio", audio, "--text", "none", "--video", "none")[0] == 0
+    assert tomllib.loads((tmp_path / "out/corpus.toml").read_text(encoding="utf-8"))["name"] == name
+
+
+def test_what_a_killed_process_left_is_taken_away_and_nothing_else(tmp_path, command):
+    source, out = recordings(tmp_path / "wavs", 3), tmp_path / "out"
+    rest = [out / f"features/mfcc/.u1.npy.{number}.part" for number in (2**22 + 1, os.getpid())]
+    for file in (*rest, out / "mine/.download.part", out / "features/.notes.part"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    assert command(source, out, "--audio", "mfcc", "--text", "none", "--video", "none")[0] == 0
+    assert [f.name for f in sorted(out.rglob(".*.part"))] == [".notes.part", rest[1].name, ".download.part"]
+
+
 def test_times_of_recordings_that_are_whole_files_are_told(tmp_path, command):
     source = recordings(tmp_path / "wavs", 3)
     lines = (source / "utterances.csv").read_text().splitlines()
@@ -762,8 +882,19 @@ def test_times_of_recordings_that_are_whole_files_are_told(tmp_path, command):
 
 def test_a_place_that_is_no_folder_is_told(tmp_path, command):
     source = recordings(tmp_path / "wavs", 3)
-    code, told = command(source, source / "u0.wav", "--audio", "mfcc", "--text", "none", "--video", "none")
-    assert code == 2 and "u0.wav: expected a folder that can be written to" in told
+    (tmp_path / "file").write_text("a file")
+    arguments = ["--audio", "mfcc", "--text", "none", "--video", "none"]
+    code, told = command(source, tmp_path / "file", *arguments)
+    assert code == 2 and "file: expected a folder that can be written to" in told
+    table = (source / "utterances.csv").read_bytes()
+    for out in (source, source / "deep", source / "deep/er"):
+        code, told = command(source, out, *arguments)
+        assert code == 2 and "expected another folder than that of the recordings and their table" in told
+    shutil.copy(source / "utterances.csv", tmp_path)
+    code, told = command(source, tmp_path, "--csv", tmp_path / "utterances.csv", *arguments)
+    assert code == 2 and "expected another folder" in told
+    assert (source / "utterances.csv").read_bytes() == table and not list(tmp_path.rglob("*.npy"))
+    assert command(source, source / "features of it", *arguments)[0] == 0  # within, where no recording is
 
 
 def test_a_set_is_not_mixed_with_what_something_else_made(tmp_path, command):
@@ -779,10 +910,10 @@ def test_a_set_is_not_mixed_with_what_something_else_made(tmp_path, command):
 
 
 @pytest.mark.parametrize("settings, told", [
-    ('[text]\nextractor = "glove"\n', "glove takes (file: str)"),
+    ('[text]\nextractor = "glove"\n', "glove takes file; missing a required argument: 'file' (settings"),
     ('[text]\nextractor = "nothing"\n', "text: an extractor of"),
     ('[text]\nextractor = "mfcc"\n', "mfcc is of audio; got it for text"),
-    ('[text]\nextractor = "hash"\nheight = 3\n', "hash takes (width: int = 64)"),
+    ('[text]\nextractor = "hash"\nheight = 3\n', "hash takes width; "),
     ('[touch]\nextractor = "hash"\n', "tables for text, video, audio; got 'touch'"),
     ("text = 3\n", "tables for text, video, audio; got 'text'"),
     ("", "an extractor for one modality or more"),

@@ -147,7 +147,34 @@ def test_meld_has_its_parts_and_its_clips(tmp_path):
     assert "1 clips belong to no line." in found.told
 
 
+def test_lines_of_an_older_encoding_leave_the_others_as_they_are(tmp_path):
+    root = write_meld(tmp_path)
+    change(root / "train_sent_emo.csv", b"Line 3", "café".encode())
+    change(root / "train_sent_emo.csv", b"Line 2", b"it\x92s")
+    found = find(root)
+    texts = {r.facts["text"] for r in found.recordings}
+    assert {"café", "it’s"} <= texts  # one line of the train part is in the older encoding anyway
+    assert "2 lines of train_sent_emo.csv are not UTF-8, and were read as cp1252." in found.told
+
+
+def test_folders_that_are_called_like_files_are_none(tmp_path):
+    root = write_meld(tmp_path / "meld")
+    (root / "a" / "train_sent_emo.csv").mkdir(parents=True)
+    release = write_iemocap(tmp_path / "iemocap", films=False)
+    (release / "Session1/dialog/EmoEvaluation/bad.txt").mkdir()
+    assert len(find(root).recordings) == 13
+    n = len(find(release).recordings)
+    file = release / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
+    text = next(r.facts["text"] for r in find(release).recordings if r.id == "Ses01F_impro01_F000")
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    again = find(release)
+    assert len(again.recordings) == n
+    assert next(r.facts["text"] for r in again.recordings if r.id == "Ses01F_impro01_F000") == text != ""
+
+
 @pytest.mark.parametrize("old, new, told", [
+    (b',"00:16:14,731"', b"", r"line 5: expected a time hh:mm:ss,ms, found ''"),
+    (b"sadness,neutral,1,1", b"sadness,neutral,01,1", r"line 5: expected an emotion of .*, and two numbers"),
     (b"sadness", b"sorrow", r"train_sent_emo\.csv line 5: expected an emotion of"),
     (b"00:16:13,059", b"later", r"line 5: expected a time hh:mm:ss,ms, found 'later'"),
     (b"Emotion", b"Feeling", r"train_sent_emo\.csv: expected a table with the columns"),

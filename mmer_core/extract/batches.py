@@ -17,7 +17,7 @@ from loky import cpu_count
 
 from mmer_core.extract.found import Recording
 
-AHEAD = 64  # recordings that threads read before they are wanted
+AHEAD = 16  # recordings that threads read before they are wanted
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from loky import cpu_count
 from tqdm import tqdm
 
-from mmer_core.extract.features import Features
 from mmer_core.extract.found import Recording
 from mmer_core.texts import read_table
 
@@ -22,19 +21,17 @@ AT_ONCE = 1 << 20  # bytes
 Made = Mapping[str, Mapping[str, str]]  # of what, by set and id
 
 
-def made_of(recordings: Collection[Recording], sets: Collection[Features], progress: bool) -> dict[str, dict[str, str]]:
-    """A digest for each set and recording: of its file, and the seconds and the half that are used; or of its text."""
-    files = list(dict.fromkeys(f for r in recordings for s in sets if (f := _medium(r, s.modality)[0])))
+def made_of(recordings: Collection[Recording], sets: Mapping[str, str], progress: bool) -> dict[str, dict[str, str]]:
+    """For each set (by its modality) and recording a digest of the text, or of the file and what of it is used."""
+    files = list(dict.fromkeys(f for r in recordings for m in sets.values() if (f := _medium(r, m)[0])))
     with ThreadPoolExecutor(cpu_count()) as pool:
         read = pool.map(_content, files)
         shown = tqdm(read, "reading", len(files), unit="file", ncols=100, delay=3, disable=not progress)
         content = dict(zip(files, shown, strict=True))
     found: dict[str, dict[str, str]] = {}
-    for features in sets:
-        parts = {r.id: _medium(r, features.modality) for r in recordings}
-        found[features.name] = {
-            id: _digest(content.get(f, b""), repr(more).encode()) for id, (f, *more) in parts.items()
-        }
+    for name, modality in sets.items():
+        parts = {r.id: _medium(r, modality) for r in recordings}
+        found[name] = {id: _digest(content.get(f, b""), repr(more).encode()) for id, (f, *more) in parts.items()}
     return found
 
 

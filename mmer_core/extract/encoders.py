@@ -24,6 +24,8 @@ from mmer_core.extract.media import pictures, sound
 
 FRAMES = 3  # a second, as in the study
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+MASKED = ("wav2vec2", "hubert", "wavlm")  # kinds of networks that take sounds of different lengths, with a mask
+INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 CHUNK = 30  # seconds that Whisper hears at a time
 SPEECH, WORDS, PICTURES = 1 << 14, 1 << 12, 64  # steps in a batch: five minutes at 50 a second, word pieces, frames
 
@@ -51,7 +53,15 @@ def _encoder(model: str, what: str, part: str = "") -> tuple[Any, str]:
     for name, w in sorted(network.state_dict().items()):
         found.update(name.encode())
         found.update(w.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return network.eval(), found.hexdigest()
+    return network.float().eval(), found.hexdigest()  # some are saved with half of the digits
+
+
+def _settings(network: Any, *prepared: str) -> str:
+    """A digest of what else decides: the network's settings, and those of what it gets."""
+    told = {k: x for k, x in network.config.to_dict().items() if k not in INCIDENTAL}
+    return hashlib.blake2b(
+        "".join([json.dumps(told, sort_keys=True, default=str), *prepared]).encode(), digest_size=8
+    ).hexdigest()
 
 
 def _chosen(hidden: tuple[Tensor, ...], last: Tensor, layer: int | str) -> Tensor:
@@ -79,13 +89,16 @@ def speech(model: str, layer: int | str = "last", stride: int = 1) -> Features:
     """States of wav2vec2, HuBERT, WavLM or Whisper's encoder; of each `stride` steps the mean, to keep T moderate."""
     network, digest = _encoder(model, "speech", part="encoder" if "whisper" in _kind(model, "speech") else "")
     _check_layer(layer, network, "speech")
+    if getattr(network.config, "add_adapter", False):
+        raise MmerError(f"speech: networks without an adapter, which makes steps of another length; {model!r} has one")
     if type(stride) is not int or stride < 1:
         raise MmerError(f"speech: stride is a whole number from 1 on; got {stride!r}")
     prepare = _load("AutoFeatureExtractor", model, "speech")
     rate = prepare.sampling_rate
     through, each = (_whisper if hasattr(prepare, "n_fft") else _wav)(network, prepare, layer, stride)
     name = model.rstrip("/").split("/")[-1]
-    made = _made("speech", model, digest, layer=layer, stride=stride, sampling_rate=rate)
+    settings = _settings(network, prepare.to_json_string())
+    made = _made("speech", model, digest, settings=settings, layer=layer, stride=stride, sampling_rate=rate)
     return Features(name, "audio", through.alone, made, rate / each / stride, encoder=through)
 
 
@@ -136,7 +149,8 @@ def _wav(network: Any, prepare: Any, layer: int | str, stride: int) -> tuple[Enc
         found = _chosen(out.hidden_states, out.last_hidden_state, layer)
         return [_strided(x[:t], stride) for x, t in zip(found, n, strict=True)]
 
-    return Encoder(network, read, steps, states, 64, SPEECH), each
+    known = network.config.model_type in MASKED  # others go through alone, without any padding
+    return Encoder(network, read, steps, states, *((64, SPEECH) if known else (1, 1))), each
 
 
 def _whisper(network: Any, prepare: Any, layer: int | str, stride: int) -> tuple[Encoder, int]:
@@ -173,14 +187,18 @@ def words(model: str, layer: int | str = "last") -> Features:
         threading.Lock(),
     )
 
+    places, told_places = split.model_max_length, getattr(network.config, "max_position_embeddings", None)
+    if told_places and told_places < places:  # the tokenizer does not say; RoBERTa gives two places away
+        places = told_places - 2
+
     def read(recording: Recording) -> Any:
         each = recording.facts.get("text", "").split()
         with one_at_a_time:  # a tokenizer is for one thread
-            return split(each, is_split_into_words=True, truncation=True)
+            return split(each, is_split_into_words=True, truncation=True, max_length=places)
 
     @torch.inference_mode()
     def states(some: list[Any], to: int) -> list[np.ndarray]:
-        to = min(to, split.model_max_length)  # no more places than the network has
+        to = min(to, places)
         ids, mask = torch.full((len(some), to), split.pad_token_id or 0), torch.zeros(len(some), to, dtype=torch.long)
         for row, x in enumerate(some):
             ids[row, : len(x.input_ids)], mask[row, : len(x.input_ids)] = torch.tensor(x.input_ids), 1
@@ -188,11 +206,12 @@ def words(model: str, layer: int | str = "last") -> Features:
         found = _chosen(out.hidden_states, out.last_hidden_state, layer).cpu()
         return [_of_words(x, ready.word_ids()) for x, ready in zip(found, some, strict=True)]
 
-    name, made = model.rstrip("/").split("/")[-1], _made("words", model, digest, layer=layer)
+    settings = _settings(network, split.backend_tokenizer.to_str())
+    name, made = model.rstrip("/").split("/")[-1], _made("words", model, digest, settings=settings, layer=layer)
 
     def told(recordings: list[Recording]) -> list[str]:
         cut = sum({*read(r).word_ids()} - {None} != {*range(len(r.facts.get("text", "").split()))} for r in recordings)
-        most = f"behind its {split.model_max_length} pieces, or of signs it drops"
+        most = f"behind its {places} pieces, or of signs it drops"
         return [f"{cut} texts have words that {name} does not see: {most}."] if cut else []
 
     through = Encoder(network, read, lambda x: len(x.input_ids), states, 16, WORDS)
@@ -212,6 +231,8 @@ def _of_words(x: Tensor, place: list[int | None]) -> np.ndarray:
 @extractor
 def resnet101(model: str = "microsoft/resnet-101") -> Features:
     """The study's video: 3 frames a second, the centre (224) of the speaker's half, pooled features of ResNet-101."""
+    if (kind := _kind(model, "resnet101")) != "resnet":
+        raise MmerError(f"resnet101: a ResNet; {model!r} is a {kind} (see `image` for others)")
     return _pictures("resnet101", "resnet101", model, FRAMES, lambda out: out.pooler_output.flatten(1), grow=False)
 
 
@@ -228,7 +249,12 @@ def _pictures(
     if type(rate) not in (int, float) or not 0 < rate <= 100:
         raise MmerError(f"{extractor}: rate is frames a second, above 0; got {rate!r}")
     network, digest = _encoder(model, extractor, part="vision_model")
-    size, scale = _preparation(model)
+    inside = getattr(network, "embeddings", None)
+    if extractor == "image" and not (hasattr(inside, "cls_token") or hasattr(inside, "class_embedding")):
+        raise MmerError(
+            f"image: a network with a state for the whole picture (CLS), as CLIP, ViT and DINOv2 have; not {model!r}"
+        )
+    size, scale = _preparation(model, extractor)
     mean, std = (torch.tensor(scale[key]).view(3, 1, 1) for key in ("image_mean", "image_std"))
 
     def read(recording: Recording) -> Tensor:
@@ -246,19 +272,24 @@ def _pictures(
         return [row[: len(x)] for row, x in zip(rows, some, strict=True)]
 
     through = Encoder(network, read, len, states, 8, PICTURES)
-    made = _made(extractor, model, digest, rate=rate, size=size)
+    made = _made(extractor, model, digest, settings=_settings(network, str(scale)), rate=rate, size=size)
     return Features(name, "video", through.alone, made, float(rate), encoder=through)
 
 
-def _preparation(model: str) -> tuple[int, dict]:
-    """Size of the picture, and the scale of its colours, as the model's file says; else 224 and ImageNet's."""
+def _preparation(model: str, extractor: str) -> tuple[int, dict]:
+    """Size of the picture, and the scale of its colours, as the model's file says; of a ResNet also the usual ones."""
     from transformers.utils import cached_file
 
-    try:
-        file = cached_file(model, "preprocessor_config.json")
-        told = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
-    except (OSError, ValueError):
-        told = {}
+    told: dict[str, Any] = {}
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        try:
+            file = cached_file(model, name)
+            found = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+        except (OSError, ValueError):
+            continue
+        told |= found.get("image_processor", found)
+    if not told and extractor == "image":
+        raise MmerError(f"image: {model!r} has no preprocessor_config.json, which says the scale of its colours")
     size = told.get("crop_size") or told.get("size") or 224
     size = size if isinstance(size, int) else size.get("height") or size.get("shortest_edge") or 224
     return int(size), {key: told.get(key) or IMAGENET[key] for key in IMAGENET}

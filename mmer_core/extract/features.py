@@ -54,14 +54,14 @@ def build(modality: str, settings: Mapping[str, Any]) -> Features:
     import mmer_core.extract.encoders  # noqa: F401  # enters its own
 
     name = settings.get("extractor")
-    if name not in EXTRACTORS:
+    if not isinstance(name, str) or name not in EXTRACTORS:
         raise MmerError(f"recipe: {modality}: an extractor of {', '.join(EXTRACTORS)}; got {name!r}")
     given = {k: v for k, v in settings.items() if k != "extractor"}
     try:
         inspect.signature(EXTRACTORS[name]).bind(**given)
     except TypeError as error:
-        known = inspect.signature(EXTRACTORS[name])
-        raise MmerError(f"recipe: {modality}: {name} takes {known}; {error}") from None
+        known = ", ".join(inspect.signature(EXTRACTORS[name]).parameters) or "no settings"
+        raise MmerError(f"recipe: {modality}: {name} takes {known}; {error} (settings are of a recipe file)") from None
     made = EXTRACTORS[name](**given)
     if made.modality != modality:
         raise MmerError(f"recipe: {name} is of {made.modality}; got it for {modality}")
@@ -111,6 +111,8 @@ def _vectors(words: list[str], vector: Callable[[str], np.ndarray], width: int) 
 @extractor
 def hash(width: int = 64) -> Features:
     """A vector for each word that depends on its letters alone: it needs no file, and knows no meaning."""
+    if type(width) is not int or not 0 < width <= 10_000:
+        raise MmerError(f"hash: width is a whole number from 1 to 10000; got {width!r}")
 
     def vector(word: str) -> np.ndarray:
         seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
@@ -125,6 +127,8 @@ def hash(width: int = 64) -> Features:
 @extractor
 def glove(file: str) -> Features:
     """A row for each word from a text file of vectors (GloVe's or word2vec's form); words that it lacks are zeros."""
+    if not isinstance(file, str):
+        raise MmerError(f"glove: file is a path; got {file!r}")
     known, width, digest = _word_vectors(Path(file))
 
     def compute(recording: Recording) -> np.ndarray:

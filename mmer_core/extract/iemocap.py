@@ -105,11 +105,11 @@ def _texts(session: Path, tally: Counter) -> Iterator[tuple[str, str]]:
 
 def _files(folder: Path) -> list[Path]:
     """The text files of a folder itself: those below are of single annotators; hidden ones are macOS'."""
-    return sorted(f for f in folder.glob("*.txt") if f.name[0] != ".")
+    return sorted(f for f in folder.glob("*.txt") if f.name[0] != "." and f.is_file())
 
 
 def _lines(file: Path, tally: Counter) -> list[str]:
-    data = file.read_bytes()
+    data = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
     for encoding in ENCODINGS:
         try:
             text = data.decode(encoding)

@@ -13,7 +13,7 @@ from mmer_core.description import names_a_file
 from mmer_core.errors import CorpusError
 from mmer_core.extract import iemocap, meld
 from mmer_core.extract.found import Found, Recording, below
-from mmer_core.formats.plain import span
+from mmer_core.formats.plain import placed_of, span
 from mmer_core.texts import read_table
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aiff", ".aif")
@@ -53,6 +53,7 @@ def _in_folder(folder: Path, table: Path) -> Found:
         recordings.append(Recording(name, facts, sound or video, span, video, span))
     if not recordings:
         raise CorpusError(table, "at least one utterance", "none")
+    placed_of(table, rows)
     used = {file for r in recordings for file in (r.sound, r.video)}
     spare = sum(file not in used for some in files.values() for file in some)
     told = [f"{spare} recordings belong to no row of {table.name}."] if spare else []

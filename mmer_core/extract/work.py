@@ -10,17 +10,17 @@ on; a set that something else made is refused. Further sets may be added to a fo
 """
 
 import contextlib
-import csv
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from loky import cpu_count
 from tqdm import tqdm
 
@@ -31,12 +31,12 @@ from mmer_core.extract.features import EXTRACTORS, Features, build
 from mmer_core.extract.found import Found, Recording
 from mmer_core.extract.media import oddities
 from mmer_core.extract.recordings import find
-from mmer_core.formats.plain import COLUMNS, SETTINGS, TABLE
+from mmer_core.extract.writing import table_of, tidy, toml_of, write
+from mmer_core.formats.plain import SETTINGS, TABLE, settings_of, span
 from mmer_core.running import check_device, in_own
 from mmer_core.texts import read_toml
 
 RECIPES = Path(__file__).with_name("recipes")
-FIELDS = ("id", "label", *COLUMNS, "fold", "part")
 WORTH_A_WORKER = 30  # recordings: to start a process takes seconds
 MOST_NAMED = 20  # recordings that an error names
 Recipe = Mapping[str, Mapping[str, Any]]  # by modality the settings of its extractor
@@ -85,20 +85,27 @@ def extract(
     check_device(device)
     source, out = Path(source).resolve(), Path(out).resolve()
     found = find(source, None if table is None else Path(table).resolve())
-    sets = {m: build(m, x) for m, x in settings.items()}
+    _check_apart(out, source, table, found)
+    sets = {m: _on(device, build(m, x)) for m, x in settings.items()}
     missing = {r.id: lack for r in found.recordings if (lack := _lacks(r, sets))}
     _refuse(missing, skip, ", before anything was extracted")
     recordings = [r for r in found.recordings if r.id not in missing]
-    again = _declare(out, found, sets, changes.made_of(recordings, sets.values(), progress))
+    known = settings_of(out)
+    others = {name: x["modality"] for name, x in known.get("features", {}).items()}
+    made = changes.made_of(recordings, others | {f.name: m for m, f in sets.items()}, progress)
+    again = _declare(out, found, sets, known, {f.name: made[f.name] for f in sets.values()})
+    old = Counter(name for name, _ in changes.outdated(out, made))
     failed, notes = _carry_out(out, recordings, settings, sets, device, progress)
     _refuse(failed, skip, "; all others are extracted")
-    rows = [r for r in recordings if r.id not in failed]
+    lost = {r.id: f"no features in {name}" for r in recordings for name in others if not _file(out, name, r).is_file()}
+    rows = [r for r in recordings if r.id not in failed | lost]
     if not rows:
         raise CorpusError(source, "a recording that can be used", "none")
-    _write(out / TABLE, _table(rows))
+    write(out / TABLE, table_of(rows))
     told = [f"{again} features were made again, since their recordings have changed."] if again else []
+    told += [f"{n} recordings have changed since {name} was made: extract it again, too." for name, n in old.items()]
     told += [f"{n} recordings: {note}." for note, n in notes.items()]
-    told += [f"{id} is left out: {why}." for id, why in {**missing, **failed}.items()]
+    told += [f"{id} is left out: {why}." for id, why in {**missing, **lost, **failed}.items()]
     told += [line for features in sets.values() for line in features.told(rows)]
     return [*found.told, *told, f"{len(rows)} utterances are in {out}."]
 
@@ -106,7 +113,27 @@ def extract(
 def _lacks(recording: Recording, sets: Mapping[str, Features]) -> str:
     """What a recording does not have that these features need."""
     lacks = {"audio": recording.sound is None, "video": recording.video is None, "text": "text" not in recording.facts}
-    return ", ".join(f"no {m}" for m in sets if lacks[m])
+    found = [f"no {m}" for m in sets if lacks[m]] + ["no label"] * (not recording.facts.get("label"))
+    try:
+        span("", recording.facts)
+    except CorpusError as error:
+        found.append(str(error).removeprefix(": "))
+    return ", ".join(found)
+
+
+def _on(device: str, features: Features) -> Features:
+    """A set says where it was made if that was no CPU: the last bits differ."""
+    kind = torch.device(device).type
+    more = {"device": kind} if features.encoder and kind != "cpu" else {}
+    return replace(features, made={**features.made, **more})
+
+
+def _check_apart(out: Path, source: Path, table: str | Path | None, found: Found) -> None:
+    """CorpusError if the folder would be written over what it is made of."""
+    files = [f for r in found.recordings for f in (r.sound, r.video) if f]
+    within = out.is_relative_to(source) and any(f.is_relative_to(out) for f in files)
+    if out == source or within or (table and Path(table).resolve() == out / TABLE):
+        raise CorpusError(out, "another folder than that of the recordings and their table", "that one")
 
 
 def _refuse(bad: Mapping[str, str], skip: bool, when: str) -> None:
@@ -118,7 +145,9 @@ def _refuse(bad: Mapping[str, str], skip: bool, when: str) -> None:
         )
 
 
-def _declare(out: Path, found: Found, sets: Mapping[str, Features], made: changes.Made) -> int:
+def _declare(
+    out: Path, found: Found, sets: Mapping[str, Features], known: Mapping[str, Any], made: changes.Made
+) -> int:
     """Note what makes each set, and of what; returns how many features of changed recordings were taken away.
 
     MmerError if a set that is there was made by something else, or the folder cannot be written to.
@@ -127,25 +156,23 @@ def _declare(out: Path, found: Found, sets: Mapping[str, Features], made: change
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CorpusError(out, "a folder that can be written to", error.strerror or str(error)) from None
-    for rest in out.rglob(".*.part"):  # of a process that was killed
-        rest.unlink()
-    known = read_toml(out / SETTINGS, "the settings of a corpus") if (out / SETTINGS).is_file() else {}
+    tidy(out)
     every = dict(known.get("features", {}))
     for features in sets.values():
         rate = {} if features.rate is None else {"rate": features.rate}
         own = {"modality": features.modality, **rate, **features.made}
         other = {k: x for k, x in every.get(features.name, own).items() if k != "of"}
-        if other != own:
+        if other != {k: x for k, x in own.items() if k in other or k != "settings"}:  # sets of before have none
             place = out / "features" / features.name
             raise MmerError(f"{place}: features made by {own}; they were made by {other}: name another folder")
         every[features.name] = own | {"of": changes.whole(made[features.name])}
     settings = {"name": found.name, **({"classes": found.classes} if found.classes else {}), **known, "features": every}
     again = [out / "features" / name / f"{id}.npy" for name, id in changes.outdated(out, made)]
     there = [file for file in again if file.is_file()]
-    _write(out / SETTINGS, _toml(settings))
+    write(out / SETTINGS, toml_of(settings))
     for file in there:
         file.unlink()
-    _write(out / changes.RECORDINGS, changes.noted(out, made))
+    write(out / changes.RECORDINGS, changes.noted(out, made))
     return len(there)
 
 
@@ -180,7 +207,7 @@ def _carry_out(
 
 
 def _todo(out: Path, recordings: list[Recording], sets: Collection[Features]) -> list[Recording]:
-    return [r for r in recordings if any(not _file(out, features, r).is_file() for features in sets)]
+    return [r for r in recordings if any(not _file(out, features.name, r).is_file() for features in sets)]
 
 
 def _one_by_one(out: Path, todo: list[Recording], settings: Recipe, sets: Mapping[str, Features]) -> Results:
@@ -189,10 +216,8 @@ def _one_by_one(out: Path, todo: list[Recording], settings: Recipe, sets: Mappin
     work = partial(_one, str(out), json.dumps({m: settings[m] for m in sets if m not in here}))
     with contextlib.closing(in_own(work, todo.copy(), min(cpu_count(), 1 + len(todo) // WORTH_A_WORKER))) as results:
         for recording, why in results:
-            yield (
-                recording,
-                _why(why) if isinstance(why, Exception) else why or _computed(out, here.values(), recording),
-            )
+            why = _why(why) if isinstance(why, Exception) else why
+            yield recording, why or _computed(out, here.values(), recording)
 
 
 def _in_batches(out: Path, todo: list[Recording], features: Features, device: str) -> Results:
@@ -227,7 +252,7 @@ def _one(out: str, settings: str, recording: Recording) -> str:
 
 def _computed(out: Path, sets: Iterable[Features], recording: Recording) -> str:
     for features in sets:
-        if _file(out, features, recording).is_file():
+        if _file(out, features.name, recording).is_file():
             continue
         try:
             x = features.compute(recording)
@@ -244,45 +269,12 @@ def _filed(out: Path, features: Features, recording: Recording, x: np.ndarray) -
         return f"{features.name} gave {list(x.shape)} numbers, or some that are not finite"
     data = io.BytesIO()
     np.save(data, np.ascontiguousarray(x, np.float32))
-    _write(_file(out, features, recording), data.getvalue())
+    try:
+        write(_file(out, features.name, recording), data.getvalue())
+    except OSError as error:
+        return f"it cannot be written: {error.strerror}"
     return ""
 
 
-def _file(out: Path, features: Features, recording: Recording) -> Path:
-    return out / "features" / features.name / f"{recording.id}.npy"
-
-
-def _write(file: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; one that says the same already stays, and whoever read it goes on."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    if file.is_file() and file.read_bytes() == data:
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        scratch.write_bytes(data)
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _table(rows: list[Recording]) -> str:
-    columns = ["id", *(name for name in FIELDS if any(name in r.facts for r in rows))]
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([r.id, *(r.facts.get(name, "") for name in columns[1:])] for r in rows)
-    return out.getvalue()
-
-
-def _toml(settings: Mapping[str, Any]) -> str:
-    """Texts, numbers, lists of texts, and tables of tables of them."""
-    plain = [f"{k} = {json.dumps(x)}" for k, x in settings.items() if not isinstance(x, dict)]
-    tables = []
-    for name, table in settings.items():
-        if isinstance(table, dict) and not any(isinstance(x, dict) for x in table.values()):
-            tables += ["", f"[{name}]", *(f"{json.dumps(k)} = {json.dumps(x)}" for k, x in table.items())]
-        elif isinstance(table, dict):
-            for k, inner in table.items():
-                tables += ["", f"[{name}.{json.dumps(k)}]", *(f"{n} = {json.dumps(x)}" for n, x in inner.items())]
-    return "\n".join([*plain, *tables, ""])
+def _file(out: Path, features: str, recording: Recording) -> Path:
+    return out / "features" / features / f"{recording.id}.npy"

@@ -50,7 +50,7 @@ class Folder(Source):
     def __init__(self, folder: Path, chosen: Mapping[str, str], skip: bool = False):
         self.folder, self.skip = folder, skip
         self.told: list[str] = []
-        settings = _settings(folder / SETTINGS)
+        settings = settings_of(folder)
         self.sets = sets = settings.get("features", {})
         self.table = folder / (LABELS if not (folder / TABLE).is_file() and (folder / LABELS).is_file() else TABLE)
         self.rows = _rows(self.table)
@@ -68,7 +68,7 @@ class Folder(Source):
             if steps * (room := 4 * self.heads[m][0][1]) > LARGEST:
                 raise CorpusError(folder / SETTINGS, f"lengths of {m} up to {LARGEST // room}", f"{steps}")
         classes, self.label = class_of_rows(self.table, self.rows, settings.get("classes"))
-        self.folds, self.placed = _placed(self.table, self.rows)
+        self.folds, self.placed = placed_of(self.table, self.rows)
         own = {m: r for m, h in self.holders.items() if (r := sets.get(h.place.name, {}).get("rate"))}
         self.facts = {
             **{"name": settings.get("name", folder.name), "source": str(folder), "synthetic": False, "words": None},
@@ -83,7 +83,7 @@ class Folder(Source):
     @staticmethod
     def said(folder: Path, chosen: Mapping[str, str]) -> str:
         """A fingerprint of what corpus.toml says of these features: that others came does not change it."""
-        settings = _settings(folder / SETTINGS)
+        settings = settings_of(folder)
         names = {place.name for place in _places(folder, chosen, settings.get("features", {})).values()}
         settings["features"] = {name: x for name, x in settings.get("features", {}).items() if name in names}
         return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -179,8 +179,9 @@ class _Holder:
         return size  # type: ignore[return-value]
 
 
-def _settings(file: Path) -> dict[str, Any]:
-    """corpus.toml, if there is one."""
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What corpus.toml says, if there is one."""
+    file = folder / SETTINGS
     if not file.exists():
         return {}
     settings, modalities = read_toml(file, "the settings of a corpus"), list(MODALITIES.values())
@@ -293,7 +294,7 @@ def _sets(folder: Path) -> str:
     return ", ".join(sorted(p.name for p in inner.iterdir() if p.is_dir() or p.suffix == ".npz"))
 
 
-def _placed(file: Path, rows: list[dict[str, str]]) -> tuple[list[int], dict[str, list[tuple[int, str]]]]:
+def placed_of(file: Path, rows: list[dict[str, str]]) -> tuple[list[int], dict[str, list[tuple[int, str]]]]:
     """The folds, and by utterance its places in them, as the columns fold and part say.
 
     fold alone: the fold in whose test part an utterance stands; it is dev in the one before, and train in the others.
