@@ -106,9 +106,9 @@ def _watched(options: argparse.Namespace) -> Any:
 def _status(study: Any, options: argparse.Namespace | None = None) -> None:
     for sentence in mc.folds.lacking(study.corpus):
         print(sentence)
-    for run, why in study.verify(set_aside=True).items() if options and options.verify else ():
-        print(f"{run} is set aside, `run` trains it again: {why}")
     for name, each in study.by_features().items():
+        for run, why in each.verify(set_aside=True).items() if options and options.verify else ():
+            print(f"{run} is set aside, `run` trains it again: {why}")
         if options and options.verify and (pruned := sum(record.pruned for _, record in each.finished())):
             print(f"The weights of {pruned} runs are pruned; all else of them is there.")
         table = each.status().to_string(index=False, float_format="{:.3f}".format)

@@ -95,6 +95,11 @@ def check_range(file: object, what: str, x: np.ndarray, low: int, high: int, whi
         raise CorpusError(file, f"{what} in {low}..{high}{which}", f"{x.min()}..{x.max()}")
 
 
+def not_finite(x: np.ndarray) -> str:
+    """The first step of [T, ..] that is NaN or infinite somewhere, as "step 3"; "" if none is."""
+    return "" if np.isfinite(x).all() else f"step {np.argwhere(~np.isfinite(x))[0][0]}"
+
+
 def digest(*arrays: np.ndarray) -> bytes:
     """A fingerprint of some arrays (16 bytes): the same numbers of the same types give the same digest everywhere."""
     found = hashlib.blake2b(digest_size=16)

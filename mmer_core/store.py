@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mmer_core.arrays import check_range, digest, frame_scale, frames_digest, load_array, moments
+from mmer_core.arrays import check_range, digest, frame_scale, frames_digest, load_array, moments, not_finite
 from mmer_core.corpus import HOLDS, PARTS, Corpus, Fold, check_folds, open_store, write_description
 from mmer_core.errors import CorpusError
 from mmer_core.texts import check_unicode
@@ -230,12 +230,9 @@ class _Intake:
         utterance, lengths, embedding = ready.utterance, ready.lengths, self.source.embedding
         features = {name: ready.arrays[name] for name in HOLDS if name in ready.arrays}
         for name, x in features.items():
-            if not np.isfinite(x).all():
-                place = "" if self.source.named else f"row {utterance.row}, "
-                place += f"step {np.argwhere(~np.isfinite(x))[0][0]}"
-                raise CorpusError(
-                    utterance.files.get(name, utterance.id), "finite numbers", f"NaN or infinity in {place}"
-                )
+            if step := not_finite(x):
+                found = f"NaN or infinity in {'' if self.source.named else f'row {utterance.row}, '}{step}"
+                raise CorpusError(utterance.files.get(name, utterance.id), "finite numbers", found)
         if embedding is not None:
             check_range(utterance.id, "token ids", features["tokens"], 0, len(embedding) - 1)
         vectors = {name: embedding[x] if name == "tokens" else x for name, x in features.items()}  # type: ignore[index]

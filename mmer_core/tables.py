@@ -251,8 +251,8 @@ def publish(study: Study, path: str | Path) -> int:
         raise MmerError(f"{study!r}: nothing to publish; train something first (python -m mmer_core run)")
     scratch = file.parent / f".{file.name}-{os.getpid()}"
     try:
-        if os.path.isfile(file) and not file.read_bytes().startswith(",".join(frame.columns[:3]).encode()):
-            raise MmerError(f"{file}: expected no file, or one that was published before; found another one")
+        if file.suffix.lower() != ".csv" and os.path.isfile(file):  # a study.toml, say
+            raise MmerError(f"{file}: expected a CSV file to write over, or none; found another one")
         scratch.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8", newline="")
         os.replace(scratch, file)
     except OSError as error:

@@ -56,7 +56,8 @@ def _parsed(file: Path, expected: str, parse: Any) -> Any:
             repr(parsed)  # so that errors can show it: 0xff.. may have more digits than Python prints
         return parsed
     except (ValueError, RecursionError) as error:
-        raise CorpusError(file, expected, f"{type(error).__name__}: {error}"[:200]) from None
+        hint = " (a path of Windows is written with / or in '..')" * ("\\" in text and parse is tomllib.loads)
+        raise CorpusError(file, expected, f"{type(error).__name__}: {error}"[:200] + hint) from None
 
 
 def read_table(file: Path, required: Sequence[str]) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ import wave
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.fft
 import scipy.signal
@@ -1026,6 +1027,19 @@ def test_one_study_asks_each_set_of_features(both, monkeypatch, capsys):
     np.testing.assert_allclose(table["points"].to_numpy(float)[2:], own["points"].to_numpy(float))
     assert main(["--study", str(both), "status"]) == 0
     assert "Features: modern" in capsys.readouterr().out
+    n, csv = sum(len(each.runs) for each in sets.values()), both.parent / "runs.csv"
+    assert main(["--study", str(both), "publish", str(csv)]) == 0
+    assert f"{n} of {n} runs" in capsys.readouterr().out and len(set(pd.read_csv(csv)["fingerprint"])) == 2
+    assert main(["--study", str(both), "show", "self_ta/1/1"]) == 2  # of which?
+    assert "RUN is SET/VARIANT/FOLD/SEED, with a SET of study, modern" in capsys.readouterr().err
+    run = sets["modern"].named("self_ta/1/1")
+    for name in ("modern/self_ta/1/1", run.key):
+        assert main(["--study", str(both), "show", name]) == 0
+        assert str(sets["modern"].ledger.find(run).folder) in capsys.readouterr().out
+    assert main(["--study", str(both), "prune"]) == 0
+    assert f"The weights of {n} runs are pruned" in capsys.readouterr().out
+    assert main(["--study", str(both), "rerun", "modern/self_ta/1/1"]) == 0
+    assert "The same bits" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("features, told", [

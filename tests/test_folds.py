@@ -9,7 +9,7 @@ from forms import CLASSES, made_up, write_amh, write_plain
 
 import mmer_core as mc
 from mmer_core.corpus import PARTS
-from mmer_core.folds import crossing, groups, leaks
+from mmer_core.folds import crossing, groups, lacking, leaks
 from mmer_core.formats import open_corpus
 
 
@@ -46,6 +46,33 @@ def test_made_folds_are_even_in_their_classes_where_groups_allow(corpus):
     for fold in mc.make_folds(corpus, 4, None).values():
         share = np.bincount(corpus.label[fold.test], minlength=7) / np.bincount(corpus.label)
         assert (abs(share - 0.25) < 1.01 / np.bincount(corpus.label)).all()
+
+
+def test_parts_that_lack_a_class_are_told(corpus, tmp_path):
+    """Speakers of one class each: of seven classes a part has those of its speakers only."""
+    assert lacking(mc.open_corpus(corpus.path, folds={"k": 3, "by": None})) == []
+    rows = np.argsort(corpus.label, kind="stable")
+    named = {0: mc.corpus.Fold(rows[:50], rows[50:100], rows[100:])}
+    (told,) = lacking(mc.open_corpus(corpus.path, folds=named))
+    for part, mine in zip(PARTS, named[0], strict=True):
+        absent = sorted(set(range(7)) - set(corpus.label[mine]))
+        assert f"fold 0 {part} ({', '.join(corpus.classes[k] for k in absent)})" in told
+    many = {k: named[0] for k in range(5)}
+    assert lacking(mc.open_corpus(corpus.path, folds=many))[0].endswith("; and 6 more.")
+
+
+def test_an_utterance_that_one_fold_forgets_is_told(corpus, tmp_path):
+    file = mc.write_folds(corpus, mc.make_folds(corpus, 3, "speaker"), tmp_path / "folds.csv")
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if not line.startswith(f"{corpus.ids[4]},2,")))
+    told = "Utterances of other folds that stand in no part: 1 in fold 2."
+    assert told in mc.open_corpus(corpus.path, folds=file).findings
+
+
+@pytest.mark.parametrize("folds", [3, 2.5, ["folds.csv"]])
+def test_folds_of_another_kind_are_refused(corpus, folds):
+    with pytest.raises(mc.MmerError, match="folds are a file, "):
+        mc.open_corpus(corpus.path, folds=folds)
 
 
 def test_the_seed_and_nothing_else_decides(corpus, data, tmp_path):

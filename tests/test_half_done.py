@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import CHECKOUT
 
@@ -204,6 +205,22 @@ def test_what_one_pair_lacks_on_a_split_does_not_silence_the_others(whole, tmp_p
     one_seed = part_of(whole, tmp_path / "seed", lambda r: r.variant.name != "cross_tv" or r.seed == 1, folds=(1,))
     assert [d.second for d in one_seed.judged()] == ["cross_ta"]
     assert "two seeds" in one_seed.unjudged()["cross_tv − self_tv, fold 1"]
+
+
+def test_a_declared_metric_that_a_split_cannot_judge_is_told(whole, tmp_path):
+    study = part_of(whole, tmp_path / "ledger", lambda r: True, folds=(1,), primary_metric="balanced_accuracy")
+    told = "This split allows verdicts on accuracy only; none is given on the declared balanced_accuracy."
+    assert told in bundle.contents(study)["report"]()
+    usual = part_of(whole, tmp_path / "usual", lambda r: True, folds=(1,))
+    assert "allows verdicts" not in bundle.contents(usual)["report"]()
+
+
+def test_a_verdict_without_any_scatter_says_so_in_the_report():
+    """Networks that answer one class all the time differ by nothing, in every fold."""
+    rows = [(name, fold, seed, 0.5) for name in ("self_t", "self_v") for fold in (1, 2, 3) for seed in (1, 2)]
+    runs = pd.DataFrame(rows, columns=["variant", "fold", "seed", "accuracy"])
+    same = mc.compare(runs, "self_t", "self_v", "accuracy", rope=0.02)
+    assert "so its interval is a point" in stats.prose([same], "demo corpus (synthetic)")
 
 
 def test_a_split_by_itself_is_what_one_split_says(whole, tmp_path):

@@ -49,6 +49,16 @@ def test_another_group_gets_the_same_verdict(study, tmp_path):
         assert (theirs.verdict, theirs.overlap, theirs.interval95) == (ours.verdict, ours.overlap, ours.interval95)
 
 
+def test_no_other_file_is_written_over(study, tmp_path):
+    run(study)
+    file = tmp_path / "study.toml"
+    file.write_text('corpus = "demo"')
+    with pytest.raises(mc.MmerError, match=r"study\.toml: expected a CSV file to write over, or none"):
+        tables.publish(study, file)
+    assert file.read_text() == 'corpus = "demo"'
+    assert tables.publish(study, tmp_path / "runs.csv") == tables.publish(study, tmp_path / "runs.csv") == 40
+
+
 def test_no_utterance_leaves_the_machine(study, tmp_path):
     run(study)
     file = tmp_path / "runs.csv"

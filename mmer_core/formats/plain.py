@@ -181,8 +181,7 @@ class _Holder:
 
 def settings_of(folder: Path) -> dict[str, Any]:
     """What corpus.toml says, if there is one."""
-    file = folder / SETTINGS
-    if not file.exists():
+    if not (file := folder / SETTINGS).exists():
         return {}
     settings, modalities = read_toml(file, "the settings of a corpus"), list(MODALITIES.values())
     known: dict[str, tuple[str, Callable[[Any], bool]]] = {

@@ -12,7 +12,7 @@ from mmer_core.stats.compare import Comparison, Difference
 from mmer_core.stats.effects import corrected
 
 COLUMNS = ["first", "second", "points", "95% low", "95% high", "p", "verdict", "exploratory"]
-TOLD = ("Interim", "This split", "The difference is the same")  # beginnings of notes that no report leaves out
+TOLD = re.compile("^(Interim|This split)|is a point")  # notes that no report leaves out
 MODALITIES = re.compile(r"[a-z]+_([tva]+)(_.*)?")  # of a name such as self_tva or cross_ta_nosp
 
 
@@ -49,7 +49,7 @@ def prose(comparisons: Sequence[Difference], corpus: str, still_open: int = 0) -
     primary = "primary " if isinstance(first, Comparison) else ""
     text = [f"On the {corpus}, {design}, {metric} as {primary}metric and a margin of {100 * first.rope:g} points:"]
     text += [c.sentence() for c in comparisons]
-    text += dict.fromkeys(note for c in comparisons for note in c.notes if note.startswith(TOLD))
+    text += dict.fromkeys(note for c in comparisons for note in c.notes if TOLD.search(note))
     total = n + still_open
     modalities = {c.first.split("_")[1] for c in comparisons if self_and_cross(c)}
     if len(modalities) == n:  # the paper's question, put once for each set of modalities
