@@ -73,7 +73,7 @@ def _samples(file: Path) -> tuple[Float[np.ndarray, "samples channels"], int]:
 
 def _zero(container: Any) -> float:
     """The time of the container's first picture or sound, in seconds: what spans are counted from."""
-    return (container.start_time or 0) / av.time_base
+    return max(0, container.start_time or 0) / av.time_base  # before 0 is what a decoder of sound needs to begin
 
 
 def _head(file: Path) -> tuple[int, int]:
