@@ -187,7 +187,7 @@ class Reader:
         stamp, notes, known = self.exploratory(metric, pair), self._interim(pair), self.ledger.comparisons
         if (key := (pair, metric, self.margin, stamp, *notes, runs)) not in known:
             known[key] = compare(results, *pair, metric, rope=self.margin, exploratory=stamp)
-            known[key].notes.extend(notes)
+            known[key].notes.extend([*notes, *self._undecided(pair)])
         return known[key]
 
     def open_pairs(self, pairs: Iterable[Pair] | None = None) -> dict[Pair, str]:
@@ -277,7 +277,13 @@ class Reader:
         metric = found.metric if len(self.folds) == 1 else f"{found.metric} (fold {fold})"
         only = f"This split allows verdicts on accuracy only; none is given on the declared {self.primary_metric}."
         other = [only] if self.primary_metric != "accuracy" else []
-        return replace(found, metric=metric, notes=[*found.notes, *other, *self._interim(pair)])
+        return replace(found, metric=metric, notes=[*found.notes, *other, *self._undecided(pair), *self._interim(pair)])
+
+    def _undecided(self, pair: Pair) -> list[str]:
+        """A note on variants whose runs give one answer to all utterances: that such are alike says nothing."""
+        answers = {name: [np.count_nonzero(r.confusion.sum(0)) for _, r in self.finished(name)] for name in pair}
+        dull = " or ".join(name for name, n in answers.items() if max(n, default=0) == 1)
+        return [f"No run of {dull} tells any two utterances apart: each answers one class alone."] if dull else []
 
     def _interim(self, pair: Pair) -> list[str]:
         """A note where runs are missing."""

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ import pytest
 from conftest import CHECKOUT
 
 import mmer_core as mc
-from mmer_core import bundle, explained, figures, stats
+from mmer_core import bundle, explained, figures, running, stats
 from mmer_core.protocol import Protocol
 
 VARIANTS = ["self_t", "self_ta", "cross_ta", "uniform_ta", "self_tv", "cross_tv"]
@@ -213,6 +214,24 @@ def test_a_declared_metric_that_a_split_cannot_judge_is_told(whole, tmp_path):
     assert told in bundle.contents(study)["report"]()
     usual = part_of(whole, tmp_path / "usual", lambda r: True, folds=(1,))
     assert "allows verdicts" not in bundle.contents(usual)["report"]()
+
+
+@pytest.mark.parametrize("folds", [None, (1,)])
+def test_networks_that_tell_nothing_apart_are_not_called_alike_in_silence(demo, tmp_path, monkeypatch, guessed, folds):
+    guess = running.train
+
+    def one_answer(corpus, variant, *more):
+        made = guess(corpus, variant, *more)
+        for x in made.logits.values() if variant.attention == "self" else ():
+            x[:, 3] = 99
+        return made
+
+    monkeypatch.setattr(running, "train", one_answer)
+    monkeypatch.setattr(running, "_open_once", lambda store: demo)
+    study = mc.Study(demo, ["self_ta", "cross_ta"], [1, 2], folds, margin=0.02, ledger=tmp_path / "ledger")
+    study.run(ThreadPoolExecutor(1), progress=False)
+    told = "No run of self_ta tells any two utterances apart: each answers one class alone."
+    assert told in bundle.contents(study)["report"]() and told in study.judged()[0].notes
 
 
 def test_a_verdict_without_any_scatter_says_so_in_the_report():

@@ -12,7 +12,7 @@ from mmer_core.stats.compare import Comparison, Difference
 from mmer_core.stats.effects import corrected
 
 COLUMNS = ["first", "second", "points", "95% low", "95% high", "p", "verdict", "exploratory"]
-TOLD = re.compile("^(Interim|This split)|is a point")  # notes that no report leaves out
+TOLD = re.compile("^(Interim|This split|No run of)|is a point")  # notes that no report leaves out
 MODALITIES = re.compile(r"[a-z]+_([tva]+)(_.*)?")  # of a name such as self_tva or cross_ta_nosp
 
 
