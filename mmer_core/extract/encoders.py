@@ -26,6 +26,7 @@ FRAMES = 3  # a second, as in the study
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 MASKED = ("wav2vec2", "hubert", "wavlm")  # kinds of networks that take sounds of different lengths, with a mask
 INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+MOST_PIECES = 1 << 20  # of a text, where neither a tokenizer nor a network has a limit
 CHUNK = 30  # seconds that Whisper hears at a time
 SPEECH, WORDS, PICTURES = 1 << 14, 1 << 12, 64  # steps in a batch: five minutes at 50 a second, word pieces, frames
 
@@ -182,14 +183,11 @@ def words(model: str, layer: int | str = "last") -> Features:
     """One vector a word (as blanks separate them) of RoBERTa, BERT and their kin: the mean of its pieces' states."""
     network, digest = _encoder(model, "words")
     _check_layer(layer, network, "words")
-    split, one_at_a_time = (
-        _load("AutoTokenizer", model, "words", use_fast=True, add_prefix_space=True),
-        threading.Lock(),
-    )
-
-    places, told_places = split.model_max_length, getattr(network.config, "max_position_embeddings", None)
-    if told_places and told_places < places:  # the tokenizer does not say; RoBERTa gives two places away
-        places = told_places - 2
+    split = _load("AutoTokenizer", model, "words", use_fast=True, add_prefix_space=True)
+    places, most = split.model_max_length, getattr(network.config, "max_position_embeddings", None) or MOST_PIECES
+    if most < places:  # the tokenizer does not say; RoBERTa gives two places away
+        places = most - 2
+    one_at_a_time = threading.Lock()
 
     def read(recording: Recording) -> Any:
         each = recording.facts.get("text", "").split()
@@ -211,8 +209,8 @@ def words(model: str, layer: int | str = "last") -> Features:
 
     def told(recordings: list[Recording]) -> list[str]:
         cut = sum({*read(r).word_ids()} - {None} != {*range(len(r.facts.get("text", "").split()))} for r in recordings)
-        most = f"behind its {places} pieces, or of signs it drops"
-        return [f"{cut} texts have words that {name} does not see: {most}."] if cut else []
+        why = f"behind its {places} pieces, or of signs it drops"
+        return [f"{cut} texts have words that {name} does not see: {why}."] if cut else []
 
     through = Encoder(network, read, lambda x: len(x.input_ids), states, 16, WORDS)
     return Features(name, "text", through.alone, made, told=told, encoder=through)

@@ -91,6 +91,7 @@ def extract(
     _refuse(missing, skip, ", before anything was extracted")
     recordings = [r for r in found.recordings if r.id not in missing]
     known = settings_of(out)
+    _check_same(out, sets, known)
     others = {name: x["modality"] for name, x in known.get("features", {}).items()}
     made = changes.made_of(recordings, others | {f.name: m for m, f in sets.items()}, progress)
     again = _declare(out, found, sets, known, {f.name: made[f.name] for f in sets.values()})
@@ -145,12 +146,28 @@ def _refuse(bad: Mapping[str, str], skip: bool, when: str) -> None:
         )
 
 
+def _maker(features: Features) -> dict[str, Any]:
+    """What corpus.toml says of a set, but for what it was made of."""
+    rate = {} if features.rate is None else {"rate": features.rate}
+    return {"modality": features.modality, **rate, **features.made}
+
+
+def _check_same(out: Path, sets: Mapping[str, Features], known: Mapping[str, Any]) -> None:
+    """MmerError if a set that is there was made by something else."""
+    for features in sets.values():
+        own = _maker(features)
+        other = {k: x for k, x in known.get("features", {}).get(features.name, own).items() if k != "of"}
+        if other != {k: x for k, x in own.items() if k in other or k != "settings"}:  # sets of before have none
+            place = out / "features" / features.name
+            raise MmerError(f"{place}: features made by {own}; they were made by {other}: name another folder")
+
+
 def _declare(
     out: Path, found: Found, sets: Mapping[str, Features], known: Mapping[str, Any], made: changes.Made
 ) -> int:
     """Note what makes each set, and of what; returns how many features of changed recordings were taken away.
 
-    MmerError if a set that is there was made by something else, or the folder cannot be written to.
+    CorpusError if the folder cannot be written to.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -158,14 +175,7 @@ def _declare(
         raise CorpusError(out, "a folder that can be written to", error.strerror or str(error)) from None
     tidy(out)
     every = dict(known.get("features", {}))
-    for features in sets.values():
-        rate = {} if features.rate is None else {"rate": features.rate}
-        own = {"modality": features.modality, **rate, **features.made}
-        other = {k: x for k, x in every.get(features.name, own).items() if k != "of"}
-        if other != {k: x for k, x in own.items() if k in other or k != "settings"}:  # sets of before have none
-            place = out / "features" / features.name
-            raise MmerError(f"{place}: features made by {own}; they were made by {other}: name another folder")
-        every[features.name] = own | {"of": changes.whole(made[features.name])}
+    every |= {f.name: _maker(f) | {"of": changes.whole(made[f.name])} for f in sets.values()}
     settings = {"name": found.name, **({"classes": found.classes} if found.classes else {}), **known, "features": every}
     again = [out / "features" / name / f"{id}.npy" for name, id in changes.outdated(out, made)]
     there = [file for file in again if file.is_file()]
