@@ -29,6 +29,7 @@ from mmer_core.corpus import Corpus
 from mmer_core.errors import CorpusError
 from mmer_core.events import Log
 from mmer_core.metrics import confusion, scores
+from mmer_core.paths import write_whole
 from mmer_core.provenance import made_here
 from mmer_core.record import WEIGHTS, Record, Run, as_written, digest_of, guarded, with_guard
 
@@ -222,14 +223,8 @@ class Ledger:
 
 
 def _write(file: Path, data: bytes) -> None:
-    """Write a small file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}-{os.urandom(4).hex()}")
-    try:
-        scratch.write_bytes(data)
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(file, data)
 
 
 def _provenance(corpus: Corpus, trained: "Trained") -> dict:

@@ -23,6 +23,16 @@ def root() -> Path:
     return here
 
 
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a small file whole or not at all, also where others write it at the same time; OSError if it cannot be."""
+    scratch = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    try:
+        scratch.write_bytes(data)
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
 @lru_cache
 def own_folder() -> Path:
     """Where this user keeps what can be made again: ~/.cache/mmer; a container may have no home, then in /tmp.

@@ -18,6 +18,7 @@ from mmer_core import stats
 from mmer_core.errors import MmerError
 from mmer_core.figures import output_folder
 from mmer_core.metrics import published_results
+from mmer_core.paths import write_whole
 from mmer_core.stats import Comparison, self_and_cross
 from mmer_core.study import Study
 from mmer_core.typeset import html, markdown, readable, template, tex
@@ -249,15 +250,10 @@ def publish(study: Study, path: str | Path) -> int:
     frame = pd.concat([each.publishable() for each in study.by_features().values()], ignore_index=True)
     if frame.empty:
         raise MmerError(f"{study!r}: nothing to publish; train something first (python -m mmer_core run)")
-    scratch = file.parent / f".{file.name}-{os.getpid()}"
     try:
         if file.suffix.lower() != ".csv" and os.path.isfile(file):  # a study.toml, say
             raise MmerError(f"{file}: expected a CSV file to write over, or none; found another one")
-        scratch.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8", newline="")
-        os.replace(scratch, file)
+        write_whole(file, frame.to_csv(index=False, lineterminator="\n").encode())
     except OSError as error:
         raise MmerError(f"{file}: expected a place for a CSV file, found: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
     return len(frame)

@@ -340,6 +340,7 @@ EDGE = "Ses01F_impro01"
 UTTERANCE = "Ses02F_impro02_?001"
 
 # Format: what is wrong with it -> the damage, and what the message has to say (of file, expectation and finding).
+IN_ORDER = ["csv line 2", "the first before the second"]
 WRONG = {
     # ---- AMH trees
     "tree: a file is missing": (at("fold02/dev_video.npy", gone), ["fold02/dev_video.npy", "a file", "none"]),
@@ -476,30 +477,12 @@ WRONG = {
     "plain: two folds": (at("utterances.csv", sub("2.5,.$", "2.5,1", 10), sub("2.5,[2-4]$", "2.5,2", 0)), ["fold 1"]),
     "plain: a part that is none": (at("utterances.csv", sub("fold", "part")), ["csv line 2", "train, dev, test"]),
     "plain: a start that is no number": (at("utterances.csv", sub(",0.5,", ",soon,")), ["csv line 2", "seconds"]),
-    "plain: a start behind its end": (
-        at("utterances.csv", sub(",0.5,2.5,", ",2.5,0.5,")),
-        ["csv line 2", "the first before the second"],
-    ),
-    "plain: an end at its start": (
-        at("utterances.csv", sub(",0.5,2.5,", ",0.5,0.5,")),
-        ["csv line 2", "the first before the second"],
-    ),
-    "plain: a start before 0": (
-        at("utterances.csv", sub(",0.5,2.5,", ",-1,2.5,")),
-        ["csv line 2", "the first before the second"],
-    ),
-    "plain: an end that never comes": (
-        at("utterances.csv", sub(",0.5,2.5,", ",0.5,inf,")),
-        ["csv line 2", "the first before the second"],
-    ),
-    "plain: a start that is NaN": (
-        at("utterances.csv", sub(",0.5,2.5,", ",nan,2.5,")),
-        ["csv line 2", "the first before the second"],
-    ),
-    "plain: a time in minutes": (
-        at("utterances.csv", sub(",0.5,2.5,", ",0:01,2.5,")),
-        ["csv line 2", "the first before the second"],
-    ),
+    "plain: a start behind its end": (at("utterances.csv", sub(",0.5,2.5,", ",2.5,0.5,")), IN_ORDER),
+    "plain: an end at its start": (at("utterances.csv", sub(",0.5,2.5,", ",0.5,0.5,")), IN_ORDER),
+    "plain: a start before 0": (at("utterances.csv", sub(",0.5,2.5,", ",-1,2.5,")), IN_ORDER),
+    "plain: an end that never comes": (at("utterances.csv", sub(",0.5,2.5,", ",0.5,inf,")), IN_ORDER),
+    "plain: a start that is NaN": (at("utterances.csv", sub(",0.5,2.5,", ",nan,2.5,")), IN_ORDER),
+    "plain: a time in minutes": (at("utterances.csv", sub(",0.5,2.5,", ",0:01,2.5,")), IN_ORDER),
     "plain: the table is a folder": (at("utterances.csv", as_folder), ["utterances.csv", "a table", "folder"]),
     "plain: the table is a pipe": (at("utterances.csv", as_pipe), ["utterances.csv", "file"]),
     "plain: the table never ends": (at("utterances.csv", endless), ["utterances.csv", "file"]),

@@ -4,7 +4,6 @@
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -23,6 +22,7 @@ from mmer_core.explain.reliance import reliance
 from mmer_core.explain.truth import truth
 from mmer_core.ledger import Ledger, Run
 from mmer_core.model import FusionModel
+from mmer_core.paths import write_whole
 from mmer_core.running import in_processes, opened, progress_bar
 from mmer_core.study import Study, network
 from mmer_core.training import one_thread, train
@@ -153,6 +153,4 @@ def _work(ledger: Path, store: str | Corpus, task: Task) -> None:
     with one_thread():
         frame = check(make(corpus, task.run, Ledger(ledger)), corpus, task.run.fold)
     place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = place.with_suffix(f".{os.getpid()}")
-    frame.to_csv(scratch, index=False)
-    os.replace(scratch, place)
+    write_whole(place, frame.to_csv(index=False).encode())

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,16 +12,25 @@ import psutil
 
 from mmer_core.extract.found import Recording
 from mmer_core.formats.plain import COLUMNS
+from mmer_core.paths import write_whole
 
 FIELDS = ("id", "label", *COLUMNS, "fold", "part")
-SCRATCH = re.compile(r"\..+\.(\d+)\.part")  # a file on its way, with the process that writes it
+SCRATCH = re.compile(r"\..+?\.(\d+)(\.[0-9a-f]{8})?\.part")  # a file on its way, with the process that writes it
 
 
 def tidy(out: Path) -> None:
     """Take away what processes that were killed left half-written."""
     for rest in [*out.glob(".*.part"), *(out / "features").rglob(".*.part")]:
-        if (owner := SCRATCH.fullmatch(rest.name)) and not psutil.pid_exists(int(owner[1])):
+        if (owner := SCRATCH.fullmatch(rest.name)) and not _lives(int(owner[1])):
             rest.unlink(missing_ok=True)
+
+
+def _lives(number: int) -> bool:
+    """Whether there is a process of Python with this number: others may have got it since."""
+    try:
+        return "python" in psutil.Process(number).name().lower()
+    except psutil.Error:
+        return False
 
 
 def write(file: Path, content: str | bytes) -> None:
@@ -31,12 +39,7 @@ def write(file: Path, content: str | bytes) -> None:
     if file.is_file() and file.read_bytes() == data:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        scratch.write_bytes(data)
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(file, data)
 
 
 def table_of(rows: list[Recording]) -> str:

@@ -3,13 +3,13 @@
 import contextlib
 import itertools
 import json
-import os
 from collections.abc import Sequence
 
 import ipywidgets as W
 
 from mmer_core.corpus import MODALITIES
 from mmer_core.metrics import METRICS
+from mmer_core.paths import write_whole
 from mmer_core.study import Study
 from mmer_core.variant import CHOICES, Variant
 from mmer_core.widgets.kit import choice
@@ -116,7 +116,5 @@ def remember(study: Study, **chosen: object) -> None:
     file, before = study.ledger.folder / ".panels.json", remembered(study)
     if before == (after := {**before, **chosen}):
         return
-    scratch = file.with_name(f".panels-{os.getpid()}.json")
     with contextlib.suppress(OSError):
-        scratch.write_text(json.dumps(after), encoding="utf-8")
-        os.replace(scratch, file)
+        write_whole(file, json.dumps(after).encode())
